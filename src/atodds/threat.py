@@ -1,0 +1,163 @@
+"""What the adversary may do: a norm and a budget, written the way the field writes them (`8/255`, `0.03`, `0:8/255:1/255`)."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, get_args
+
+from atodds.errors import ThreatError
+
+Norm = Literal["l1", "l2", "linf"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+SLACK = 1e-6
+"""Relative rounding allowed when a distance is held against a budget: within eps means distance <= eps * (1 + SLACK)."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An eps: its value, and the text that it was typed as, which is how every page shows it."""
+
+    value: float
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __float__(self) -> float:
+        return self.value
+
+
+EpsLike = float | int | str | Budget
+EpsSpec = EpsLike | Sequence[EpsLike]
+
+
+@dataclass(frozen=True)
+class Threat:
+    """A ball around each image: all images within `eps` of it in `norm`, pixels in [0, 1].
+
+    Args:
+        norm: "l1", "l2" or "linf".
+        eps: radius, as a number or as text ("8/255").
+
+    Raises:
+        ThreatError: unknown norm; eps negative, NaN, infinite, or larger than the box in l-inf.
+    """
+
+    norm: Norm
+    eps: float
+
+    def __init__(self, norm: str, eps: EpsLike) -> None:
+        object.__setattr__(self, "norm", parse_norm(norm))
+        object.__setattr__(self, "eps", parse_eps(eps, norm).value)
+
+    def __str__(self) -> str:
+        return f"{self.norm} {self.eps:.6g}"
+
+
+def parse_norm(norm: str, argument: str = "norm") -> Norm:
+    """The norm that a name means: l1, l2, linf (also "L2", "l-inf", "inf").
+
+    Raises:
+        ThreatError: it means none of them.
+    """
+    plain = str(norm).strip().lower().replace("-", "").replace("_", "").removeprefix("l")
+    match plain:
+        case "1":
+            return "l1"
+        case "2":
+            return "l2"
+        case "inf" | "infinity" | "∞":
+            return "linf"
+        case _:
+            raise ThreatError(argument, norm, "not a norm that images can be attacked in", f"Choose one of {', '.join(NORMS)}.")
+
+
+def parse_eps(eps: EpsLike, norm: str = "linf", argument: str = "eps") -> Budget:
+    """One budget, from a number or from text such as "8/255" or "0.03".
+
+    Raises:
+        ThreatError: not a number, negative, NaN, infinite, or above 1 in l-inf, where no two images are further apart.
+    """
+    if isinstance(eps, Budget):
+        return _checked(eps, norm, argument)
+    if isinstance(eps, bool) or not isinstance(eps, (int, float, str)):
+        raise ThreatError(argument, eps, "not a budget", "Write a number or a fraction, such as 0.03 or '8/255'.")
+    if isinstance(eps, str):
+        return _checked(Budget(float(_fraction(eps, argument)), eps.strip().replace(" ", "")), norm, argument)
+    return _checked(Budget(float(eps), f"{eps:.6g}"), norm, argument)
+
+
+def parse_eps_list(eps: EpsSpec, norm: str = "linf", argument: str = "eps") -> tuple[Budget, ...]:
+    """All budgets that `eps` names, ascending and without repetition.
+
+    Args:
+        eps: a number, text, a list of these, a comma-separated text, or a range "start:stop:step" whose ends both count.
+        norm: the norm that the budgets are in; decides what is too large.
+        argument: the name to complain about.
+
+    Raises:
+        ThreatError: nothing named, a range that does not advance, or any single budget that `parse_eps` refuses.
+    """
+    parts: list[EpsLike] = []
+    for item in _items(eps):
+        parts += _range(item, argument) if isinstance(item, str) and ":" in item else [item]
+    budgets = {budget.value: budget for budget in (parse_eps(part, norm, argument) for part in parts)}
+    if not budgets:
+        raise ThreatError(argument, eps, "no budget named", "Write one, such as '8/255', or a range, such as '0:8/255:1/255'.")
+    return tuple(budgets[value] for value in sorted(budgets))
+
+
+def _items(eps: EpsSpec) -> Iterable[EpsLike]:
+    if isinstance(eps, str):
+        return [part for part in eps.split(",") if part.strip()]
+    if isinstance(eps, (int, float, Budget)):
+        return [eps]
+    return [piece for item in eps for piece in _items(item)]
+
+
+def _range(text: str, argument: str) -> list[EpsLike]:
+    pieces = text.split(":")
+    if len(pieces) != 3:
+        raise ThreatError(argument, text, "not a range", "Write start:stop:step, such as '0:8/255:1/255'.")
+    start, stop, step = (_fraction(piece, argument) for piece in pieces)
+    if step <= 0 or stop < start:
+        raise ThreatError(argument, text, "a range that does not advance", "Write start:stop:step with start <= stop and step > 0.")
+    count = math.floor((stop - start) / step) + 1
+    if count > 1000:
+        raise ThreatError(argument, text, f"a range of {count} budgets", "Take a larger step: at most 1000 budgets.")
+    below = [piece.partition("/")[2].strip() for piece in pieces]
+    denominator = max((int(digits) for digits in below if digits.isdecimal()), default=0)
+    return [_named(start + step * k, denominator) for k in range(count)]
+
+
+def _named(value: Fraction, denominator: int) -> Budget:
+    """A member of a range, written over the denominator that its range was written with."""
+    if denominator == 0 or value == 0:
+        return Budget(float(value), f"{float(value):.6g}")
+    return Budget(float(value), f"{float(value * denominator):.6g}/{denominator}")
+
+
+def _fraction(text: str, argument: str) -> Fraction:
+    try:
+        numerator, slash, denominator = text.partition("/")
+        return Fraction(numerator.strip()) / Fraction(denominator.strip()) if slash else Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        raise ThreatError(argument, text, "not a number", "Write a number or a fraction, such as 0.03 or 8/255.") from None
+
+
+def _checked(budget: Budget, norm: str, argument: str) -> Budget:
+    value = budget.value
+    if math.isnan(value) or math.isinf(value):
+        raise ThreatError(argument, budget.text, "not a finite number", "Write a number or a fraction, such as 0.03 or 8/255.")
+    if value < 0:
+        raise ThreatError(argument, budget.text, "a negative distance", f"Did you mean {budget.text.lstrip('-')}?")
+    if parse_norm(norm) == "linf" and value > 1:
+        raise ThreatError(
+            argument,
+            budget.text,
+            "pixels lie in [0, 1], so no two images are further apart than 1 in l-inf",
+            f"Did you mean {budget.text}/255?",
+        )
+    return budget
