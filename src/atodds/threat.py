@@ -1,4 +1,4 @@
-"""What the adversary may do: a norm and a budget, written the way the field writes them (`8/255`, `0.03`, `0:8/255:1/255`)."""
+"""What the adversary may do: a norm and a budget, written as the field does (`8/255`, `0.03`, `0:8/255:1/255`)."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ Norm = Literal["l1", "l2", "linf"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 
 SLACK = 1e-6
-"""Relative rounding allowed when a distance is held against a budget: within eps means distance <= eps * (1 + SLACK)."""
+"""Relative rounding when a distance is held against a budget: within eps means distance <= eps * (1 + SLACK)."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def parse_norm(norm: str, argument: str = "norm") -> Norm:
         case "inf" | "infinity" | "∞":
             return "linf"
         case _:
-            raise ThreatError(argument, norm, "not a norm that images can be attacked in", f"Choose one of {', '.join(NORMS)}.")
+            raise ThreatError(
+                argument, norm, "not a norm that images can be attacked in", f"Choose one of {', '.join(NORMS)}."
+            )
 
 
 def parse_eps(eps: EpsLike, norm: str = "linf", argument: str = "eps") -> Budget:
@@ -93,7 +95,7 @@ def parse_eps_list(eps: EpsSpec, norm: str = "linf", argument: str = "eps") -> t
     """All budgets that `eps` names, ascending and without repetition.
 
     Args:
-        eps: a number, text, a list of these, a comma-separated text, or a range "start:stop:step" whose ends both count.
+        eps: a number, text, a list of these, a comma-separated text, or a range "start:stop:step", both ends included.
         norm: the norm that the budgets are in; decides what is too large.
         argument: the name to complain about.
 
@@ -105,7 +107,9 @@ def parse_eps_list(eps: EpsSpec, norm: str = "linf", argument: str = "eps") -> t
         parts += _range(item, argument) if isinstance(item, str) and ":" in item else [item]
     budgets = {budget.value: budget for budget in (parse_eps(part, norm, argument) for part in parts)}
     if not budgets:
-        raise ThreatError(argument, eps, "no budget named", "Write one, such as '8/255', or a range, such as '0:8/255:1/255'.")
+        raise ThreatError(
+            argument, eps, "no budget named", "Write one, such as '8/255', or a range, such as '0:8/255:1/255'."
+        )
     return tuple(budgets[value] for value in sorted(budgets))
 
 
@@ -123,7 +127,9 @@ def _range(text: str, argument: str) -> list[EpsLike]:
         raise ThreatError(argument, text, "not a range", "Write start:stop:step, such as '0:8/255:1/255'.")
     start, stop, step = (_fraction(piece, argument) for piece in pieces)
     if step <= 0 or stop < start:
-        raise ThreatError(argument, text, "a range that does not advance", "Write start:stop:step with start <= stop and step > 0.")
+        raise ThreatError(
+            argument, text, "a range that does not advance", "Write start:stop:step with start <= stop and step > 0."
+        )
     count = math.floor((stop - start) / step) + 1
     if count > 1000:
         raise ThreatError(argument, text, f"a range of {count} budgets", "Take a larger step: at most 1000 budgets.")
@@ -144,13 +150,17 @@ def _fraction(text: str, argument: str) -> Fraction:
         numerator, slash, denominator = text.partition("/")
         return Fraction(numerator.strip()) / Fraction(denominator.strip()) if slash else Fraction(text.strip())
     except (ValueError, ZeroDivisionError):
-        raise ThreatError(argument, text, "not a number", "Write a number or a fraction, such as 0.03 or 8/255.") from None
+        raise ThreatError(
+            argument, text, "not a number", "Write a number or a fraction, such as 0.03 or 8/255."
+        ) from None
 
 
 def _checked(budget: Budget, norm: str, argument: str) -> Budget:
     value = budget.value
     if math.isnan(value) or math.isinf(value):
-        raise ThreatError(argument, budget.text, "not a finite number", "Write a number or a fraction, such as 0.03 or 8/255.")
+        raise ThreatError(
+            argument, budget.text, "not a finite number", "Write a number or a fraction, such as 0.03 or 8/255."
+        )
     if value < 0:
         raise ThreatError(argument, budget.text, "a negative distance", f"Did you mean {budget.text.lstrip('-')}?")
     if parse_norm(norm) == "linf" and value > 1:

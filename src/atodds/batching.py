@@ -1,0 +1,149 @@
+"""How many images go through a model at once: measured on the work itself, halved when memory runs out."""
+
+import gc
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from atodds.errors import ModelError
+
+log = logging.getLogger("atodds")
+
+Kind = Literal["forward", "gradient"]
+
+SMALLEST, LARGEST = 16, 512
+TRIALS = 2
+NEARLY = 0.95
+"""A smaller batch is taken when it does this share of the fastest one's images a second."""
+WORTHWHILE = 0.7
+"""The search ends at a batch that does less than this share."""
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """Images at once, in forward passes and in forward and backward passes."""
+
+    forward: int
+    gradient: int
+
+
+@dataclass
+class _Search:
+    """Tries batches of doubling size, each twice, until one is much slower or the largest is done; then takes the
+    smallest that is nearly as fast as the fastest. The first batch of all only warms the model up."""
+
+    size: int = SMALLEST
+    settled: bool = False
+    rates: dict[int, list[float]] = field(default_factory=dict)
+    warm: bool = False
+
+    def record(self, images: int, seconds: float) -> None:
+        if not self.warm:
+            self.warm = True
+            return
+        if images < 0.75 * self.size:
+            return
+        rates = self.rates.setdefault(self.size, [])
+        rates.append(images / max(seconds, 1e-9))
+        if len(rates) < TRIALS:
+            return
+        fastest = max(max(found) for found in self.rates.values())
+        if max(rates) < WORTHWHILE * fastest or self.size * 2 > LARGEST:
+            self.settle(self.best)
+        else:
+            self.size *= 2
+
+    @property
+    def best(self) -> int:
+        """The smallest size that is nearly as fast as the fastest so far."""
+        if self.settled or not self.rates:
+            return self.size
+        fastest = max(max(found) for found in self.rates.values())
+        return min(size for size, found in self.rates.items() if max(found) >= NEARLY * fastest)
+
+    def settle(self, size: int) -> None:
+        self.size, self.settled = size, True
+
+
+class Batching:
+    """Cuts positions 0..n-1 into batches and runs them.
+
+    Args:
+        size: images at once: a number for both kinds of pass, or None to find both by measuring the passes that are
+            asked for.
+    """
+
+    def __init__(self, size: int | BatchSizes | None = None) -> None:
+        self._searches: dict[Kind, _Search] = {"forward": _Search(), "gradient": _Search()}
+        if size is not None:
+            sizes = size if isinstance(size, BatchSizes) else BatchSizes(size, size)
+            self._searches["forward"].settle(sizes.forward)
+            self._searches["gradient"].settle(sizes.gradient)
+
+    @property
+    def sizes(self) -> BatchSizes:
+        """What has been found so far."""
+        return BatchSizes(self._searches["forward"].best, self._searches["gradient"].best)
+
+    @property
+    def settled(self) -> bool:
+        """Whether both sizes have been found."""
+        return all(search.settled for search in self._searches.values())
+
+    def run(self, kind: Kind, count: int, device: torch.device, work: Callable[[slice], None]) -> None:
+        """Call `work` on consecutive slices that cover 0..count-1; on memory running out, again with half the size.
+
+        Raises:
+            ModelError: a single image does not fit.
+        """
+        search, start = self._searches[kind], 0
+        while start < count:
+            left = count - start
+            stop = start + -(-left // -(-left // search.size))
+            if self._fits(search, slice(start, stop), device, work):
+                start = stop
+
+    def _fits(self, search: _Search, batch: slice, device: torch.device, work: Callable[[slice], None]) -> bool:
+        if not search.settled:
+            _wait(device)
+        began = time.perf_counter()
+        try:
+            work(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else "out of memory"
+        else:
+            if not search.settled:
+                _wait(device)
+                search.record(batch.stop - batch.start, time.perf_counter() - began)
+            return True
+        _release(device)
+        size = (batch.stop - batch.start) // 2
+        if size == 0:
+            raise ModelError(f"One image does not fit into the memory of {device}: {reason}")
+        log.warning("Memory ran out with %d images at once on %s; going on with %d.", 2 * size, device, size)
+        search.settle(size)
+        return False
+
+
+def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return "can't allocate memory" in text or "out of memory" in text or "cudnn_status_alloc_failed" in text
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _release(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,303 @@
+"""How a model is run: logits, and gradients of a loss, on a pool of images of any size.
+
+The oracle cuts the pool into full batches, finds the batch size by measuring and halves it when memory runs out, runs
+the model in eval mode with frozen parameters on the device where it already is, in the precision asked for, averages
+over random models (expectation over transformation: Athalye et al., "Synthesizing robust adversarial examples", ICML
+2018), and counts the passes of each image. The model is given back as it came.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from atodds.batching import Batching, BatchSizes, Kind
+from atodds.errors import ArgumentError, LogitsError, ModelError
+
+Precision = Literal["float64", "float32", "bfloat16", "float16"]
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""(logits (B, K), positions (B,) of the batch in the pool) -> (B,) values to raise."""
+
+_FLOAT16_SCALE = 1024.0
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What one forward and backward pass over a pool gives: gradient (N, ...), objective (N,), logits (N, K)."""
+
+    gradient: Tensor
+    objective: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Forward and backward passes that each image took: ids ascending, int64, on the CPU."""
+
+    ids: Tensor
+    forwards: Tensor
+    backwards: Tensor
+
+    def of(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Forward and backward passes of these images; 0 where an image never went through."""
+        if len(self.ids) == 0:
+            return torch.zeros_like(ids), torch.zeros_like(ids)
+        place = torch.searchsorted(self.ids, ids).clamp_max(len(self.ids) - 1)
+        known = self.ids[place] == ids
+        return self.forwards[place] * known, self.backwards[place] * known
+
+
+class Oracle:
+    """A model, and all that is decided about running it.
+
+    Args:
+        model: images (B, C, H, W) in [0, 1] -> logits (B, K), or a tuple that starts with them, or an object with
+            `.logits`.
+        batch_size: images at once; None finds it by measuring.
+        precision: "float32" (or "float64" for a model of that type) is the model's own; "bfloat16" and "float16" run
+            it under autocast. None: own.
+        eot: passes that each answer averages over, for models that draw at random.
+        on_passes: called with the number of (forward, backward) passes as they are made.
+
+    Raises:
+        ArgumentError: an argument out of its range.
+        ModelError: parameters that autograd cannot use.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        batch_size: int | BatchSizes | None = None,
+        precision: Precision | None = None,
+        eot: int = 1,
+        on_passes: Callable[[int, int], None] | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise ArgumentError("model", model, "not a torch.nn.Module", "Wrap the function in a module's forward.")
+        if isinstance(batch_size, int) and batch_size < 1:
+            raise ArgumentError("batch_size", batch_size, "no image at a time", "Give 1 or more, or None to measure.")
+        if eot < 1:
+            raise ArgumentError("eot", eot, "no pass to average over", "Give 1 or more.")
+        if precision is not None and precision not in get_args(Precision):
+            way_out = f"Choose one of {', '.join(get_args(Precision))}."
+            raise ArgumentError("precision", precision, "not a number format that models run in", way_out)
+        self.model, self.eot, self._on_passes = model, eot, on_passes
+        self.batching = Batching(batch_size)
+        self._ledger: list[tuple[Tensor, int, int]] = []
+        self._depth = 0
+        self.odd_gradients = 0
+        """Images whose gradient was NaN or infinite somewhere; those values were taken as 0."""
+        first = next(
+            (tensor for tensor in chain(model.parameters(), model.buffers()) if tensor.is_floating_point()), None
+        )
+        self._own = torch.float32 if first is None else first.dtype
+        self.precision: Precision = precision or _named(self._own)
+        if self.precision in ("float32", "float64") and precision and getattr(torch, precision) != self._own:
+            way_out = f"Call model.{'double' if precision == 'float64' else 'float'}() first."
+            raise ArgumentError("precision", precision, f"the model's parameters are {_named(self._own)}", way_out)
+        if any(parameter.is_inference() for parameter in model.parameters()):
+            raise ModelError(
+                "The model was made inside torch.inference_mode(), so it has no gradients: make it outside."
+            )
+
+    @classmethod
+    def of(cls, model: "nn.Module | Oracle") -> "Oracle":
+        """The oracle itself, or one for a bare model."""
+        return model if isinstance(model, Oracle) else cls(model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is now; the CPU for a model without parameters and buffers."""
+        first = next(chain(self.model.parameters(), self.model.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Eval mode and frozen parameters while it lasts, and the model as it came afterwards. May be nested."""
+        if self._depth:
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+            return
+        training = [module for module in self.model.modules() if module.training]
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._depth = 1
+        try:
+            for module in training:
+                module.training = False
+            for parameter in learning:
+                parameter.requires_grad_(False)
+            with _full_float32(self.device, self.precision):
+                yield
+        finally:
+            self._depth = 0
+            for module in training:
+                module.training = True
+            for parameter in learning:
+                parameter.requires_grad_(True)
+
+    def logits(self, images: Tensor, ids: Tensor) -> Tensor:
+        """Logits of all images of a pool, without gradients.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            ids: (N,) int64, whom the passes are counted for.
+
+        Returns:
+            (N, K), float32 or float64, on the model's device.
+
+        Raises:
+            LogitsError: the output is not one row of at least two logits an image.
+        """
+        rows: list[Tensor] = []
+
+        def work(batch: slice) -> None:
+            with torch.no_grad():
+                part = self._input(images[batch])
+                total = self._forward(part)
+                for _ in range(self.eot - 1):
+                    total = total + self._forward(part)
+            rows.append(total / self.eot if self.eot > 1 else total)
+
+        self._run("forward", images, ids, work)
+        return torch.cat(rows)
+
+    def gradients(self, images: Tensor, objective: Objective, ids: Tensor) -> Gradients:
+        """The gradient of an objective in the images, with its values and the logits, averaged over `eot` passes.
+
+        Works where the caller stands in `no_grad` or `inference_mode`. A model whose output does not depend on its
+        input through autograd has gradient 0.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            objective: (logits (B, K), positions (B,)) -> (B,).
+            ids: (N,) int64, whom the passes are counted for.
+
+        Raises:
+            LogitsError: as for `logits`.
+        """
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+        def work(batch: slice) -> None:
+            positions = torch.arange(batch.start, batch.stop, device=self.device)
+            totals = self._backward(images[batch], objective, positions)
+            for _ in range(self.eot - 1):
+                again = self._backward(images[batch], objective, positions)
+                totals = (totals[0] + again[0], totals[1] + again[1], totals[2] + again[2])
+            parts.append((totals[0] / self.eot, totals[1] / self.eot, totals[2] / self.eot) if self.eot > 1 else totals)
+
+        self._run("gradient", images, ids, work)
+        gradient, values, logits = (torch.cat(column) for column in zip(*parts, strict=True))
+        return Gradients(gradient.to(images.dtype), values, logits)
+
+    def passes(self) -> Passes:
+        """All passes counted so far, an image at a time."""
+        if not self._ledger:
+            nothing = torch.zeros(0, dtype=torch.int64)
+            return Passes(nothing, nothing, nothing)
+        every = torch.cat([ids for ids, _, _ in self._ledger]).cpu()
+        forwards = torch.cat([torch.full((len(ids),), count) for ids, count, _ in self._ledger])
+        backwards = torch.cat([torch.full((len(ids),), count) for ids, _, count in self._ledger])
+        ids, place = torch.unique(every, return_inverse=True)
+        empty = torch.zeros(len(ids), dtype=torch.int64)
+        return Passes(ids, empty.index_add(0, place, forwards), empty.index_add(0, place, backwards))
+
+    def _run(self, kind: Kind, images: Tensor, ids: Tensor, work: Callable[[slice], None]) -> None:
+        if len(images) == 0:
+            raise ArgumentError("images", tuple(images.shape), "no image", "Pass at least one.")
+        with self.running():
+            self.batching.run(kind, len(images), self.device, work)
+        backwards = self.eot if kind == "gradient" else 0
+        self._ledger.append((ids, self.eot, backwards))
+        if self._on_passes:
+            self._on_passes(len(images) * self.eot, len(images) * backwards)
+        if len(self._ledger) > 1000:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Fold the ledger into one entry a pair of counts, so that it does not grow with the steps of an attack."""
+        total = self.passes()
+        pairs = torch.unique(torch.stack([total.forwards, total.backwards], 1), dim=0)
+        self._ledger = [
+            (total.ids[(total.forwards == f) & (total.backwards == b)], int(f), int(b)) for f, b in pairs.tolist()
+        ]
+
+    def _input(self, images: Tensor) -> Tensor:
+        return images.to(device=self.device, dtype=self._own)
+
+    def _forward(self, part: Tensor) -> Tensor:
+        if self.precision in ("bfloat16", "float16"):
+            with torch.autocast(part.device.type, getattr(torch, self.precision)):
+                output = self.model(part)
+        else:
+            output = self.model(part)
+        logits = _logits_of(output, len(part))
+        return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+    def _backward(self, images: Tensor, objective: Objective, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = self._input(images).detach().clone().requires_grad_(True)
+            logits = self._forward(leaf)
+            values = objective(logits, positions)
+            if not values.requires_grad:
+                return torch.zeros_like(leaf), values, logits
+            scale = _FLOAT16_SCALE if self.precision == "float16" else 1.0
+            found: tuple[Tensor | None, ...] = torch.autograd.grad(values.sum() * scale, leaf, allow_unused=True)
+        (gradient,) = found
+        if gradient is None:
+            return torch.zeros_like(leaf), values.detach(), logits.detach()
+        odd = ~gradient.isfinite()
+        if odd.any():
+            self.odd_gradients += int(odd.flatten(1).any(1).sum())
+            gradient = gradient.masked_fill(odd, 0)
+        return gradient / scale if scale > 1 else gradient, values.detach(), logits.detach()
+
+
+def _logits_of(output: object, count: int) -> Tensor:
+    """The logits in what a model returned."""
+    if hasattr(output, "logits"):
+        output = output.logits
+    if isinstance(output, dict) and "logits" in output:
+        output = output["logits"]
+    if isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise LogitsError(f"The model returned {type(output).__name__}: return a tensor of logits (N, classes).")
+    if output.ndim != 2 or len(output) != count or output.shape[1] < 2:
+        shape = tuple(output.shape)
+        raise LogitsError(
+            f"The model returned outputs of shape {shape} for {count} images: return one logit a class, shape "
+            f"({count}, classes) with at least 2 classes. A single score z becomes two as torch.stack([0 * z, z], 1)."
+        )
+    return output
+
+
+def _named(dtype: torch.dtype) -> Precision:
+    match dtype:
+        case torch.float64:
+            return "float64"
+        case torch.float16:
+            return "float16"
+        case torch.bfloat16:
+            return "bfloat16"
+        case _:
+            return "float32"
+
+
+@contextmanager
+def _full_float32(device: torch.device, precision: Precision) -> Iterator[None]:
+    """On a GPU, float32 means float32: without it, convolutions run in TF32, with 10 bits of mantissa."""
+    with ExitStack() as stack:
+        if device.type == "cuda" and precision == "float32":
+            backends: Any = torch.backends
+            for backend in (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul):
+                stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+                backend.fp32_precision = "ieee"
+        yield
