@@ -96,6 +96,7 @@ def test_a_curve_is_robust_accuracy_at_each_budget_with_its_interval() -> None:
 distance = st.one_of(st.floats(0, 1), st.just(math.inf))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(distance, distance, st.booleans()), min_size=1, max_size=20),
     st.lists(st.floats(0, 1), min_size=1),
