@@ -129,12 +129,11 @@ def factory(spec: str) -> nn.Module:
     return made.eval().requires_grad_(False)
 
 
-def options(description: str, model: str, data: str, limit: int, rounds: int) -> argparse.ArgumentParser:
+def options(description: str, limit: int, rounds: int) -> argparse.ArgumentParser:
     """The options that every comparison shares."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--model", default=model, help="FILE.py:FACTORY")
-    parser.add_argument("--data", default=data, help="what atodds.data.load reads")
-    parser.add_argument("--limit", type=int, default=limit, help="images, balanced over classes")
+    parser.add_argument("--model", required=True, help="FILE.py:FACTORY")
+    parser.add_argument("--limit", type=int, default=limit, help="images")
     parser.add_argument("--rounds", type=int, default=rounds, help="timed rounds")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch, the same for every contender")
     parser.add_argument("--seed", type=int, default=0, help="seed of every contender")
