@@ -103,7 +103,8 @@ class Batching:
         search, start = self._searches[kind], 0
         while start < count:
             left = count - start
-            stop = start + -(-left // -(-left // search.size))
+            size = search.size if search.settled or left >= 0.75 * search.size else search.best
+            stop = start + -(-left // -(-left // size))
             if self._fits(search, slice(start, stop), device, work):
                 start = stop
 

@@ -1,0 +1,188 @@
+"""FGSM, I-FGSM and PGD: steps along the gradient, in l1, l2 and l-inf, targeted or not. One loop serves all of them.
+
+FGSM: Goodfellow, Shlens, Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015. I-FGSM: Kurakin,
+Goodfellow, Bengio, "Adversarial examples in the physical world", 2017, with the settings of Su et al., "Is robustness
+the cost of accuracy?", ECCV 2018. PGD: Madry et al., "Towards deep learning models resistant to adversarial attacks",
+ICLR 2018; in l1, the sparse steps of Tramèr & Boneh, "Adversarial training and robustness for multiple perturbations",
+NeurIPS 2019, cut to the box.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from atodds import norms
+from atodds.attacks import losses
+from atodds.attacks.pool import Pool, opened
+from atodds.errors import ArgumentError
+from atodds.oracle import Objective, Oracle
+from atodds.threat import Threat
+
+
+def fgsm(
+    model: nn.Module | Oracle,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    *,
+    targets: Tensor | None = None,
+    ids: Tensor | None = None,
+    seed: int = 0,  # noqa: ARG001 - every attack takes one; this one draws nothing
+    loss: losses.LossName = "cross-entropy",
+) -> Tensor:
+    """One step of length eps along the steepest direction: x + eps·sign(g) in l-inf. One gradient an image.
+
+    Args:
+        model: images in [0, 1] -> logits, or an oracle.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,) integers.
+        threat: norm and eps.
+        targets: (N,) classes to reach, or None to leave the label.
+        ids: (N,) stable ids; positions if None.
+        seed: not used.
+        loss: "cross-entropy", "logit" or "margin".
+
+    Returns:
+        (N, C, H, W) images in ball and box.
+
+    Raises:
+        ArgumentError: bad images, labels, targets or settings.
+    """
+    with opened(model, images, labels, targets, ids) as pool:
+        found = pool.oracle.gradients(pool.images, losses.objective(loss, pool.labels, pool.targets), pool.ids)
+        pool.proposals = norms.ascend(
+            pool.images, found.gradient, pool.images, threat.eps, threat.norm, threat.eps, spread=_SPREAD
+        )
+        return pool.settled(threat.eps, threat.norm, images)
+
+
+def ifgsm(
+    model: nn.Module | Oracle,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    *,
+    targets: Tensor | None = None,
+    ids: Tensor | None = None,
+    seed: int = 0,
+    steps: int = 10,
+    loss: losses.LossName = "logit",
+    stop: bool = True,
+) -> Tensor:
+    """`steps` steps of eps/steps from the image itself, projected on ball and box after each. No random start.
+
+    Args:
+        model, images, labels, threat, targets, ids, seed: as in `fgsm`.
+        steps: gradients an image, at most.
+        loss: the study of 18 models lowers the label's (or raises the target's) logit.
+        stop: leave an image as soon as it is fooled; False takes every step, as the study does.
+
+    Returns:
+        (N, C, H, W) images in ball and box.
+
+    Raises:
+        ArgumentError: bad images, labels, targets or settings.
+    """
+    size = threat.eps / _positive("steps", steps)
+    return pgd(
+        model, images, labels, threat, targets=targets, ids=ids, seed=seed, steps=steps, step_size=size,
+        random_start=False, loss=loss, stop=stop,
+    )  # fmt: skip
+
+
+def pgd(
+    model: nn.Module | Oracle,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    *,
+    targets: Tensor | None = None,
+    ids: Tensor | None = None,
+    seed: int = 0,
+    steps: int = 40,
+    step_size: float | None = None,
+    restarts: int = 1,
+    random_start: bool = True,
+    loss: losses.LossName = "cross-entropy",
+    stop: bool = True,
+) -> Tensor:
+    """Projected gradient ascent from a random point of the ball. At most `steps` gradients and one more forward pass
+    an image and restart.
+
+    Args:
+        model, images, labels, threat, targets, ids: as in `fgsm`.
+        seed: decides the random starts, with each image's id.
+        steps: gradients an image and restart, at most.
+        step_size: length of a step in the threat's norm; None takes 2.5·eps/steps (Madry et al.).
+        restarts: random starts; later ones only for images that none before has fooled.
+        random_start: False starts from the image itself.
+        loss: "cross-entropy", "logit" or "margin".
+        stop: leave an image as soon as it is fooled. False takes every step and proposes the last point, or the one
+            before it that fools.
+
+    Returns:
+        (N, C, H, W) images in ball and box: one that fools where one was found, else the last point.
+
+    Raises:
+        ArgumentError: bad images, labels, targets or settings.
+    """
+    _positive("steps", steps), _positive("restarts", restarts)
+    size = 2.5 * threat.eps / steps if step_size is None else step_size
+    if not size >= 0:
+        raise ArgumentError("step_size", step_size, "not a length", "Give a positive number, in pixels of [0, 1].")
+    with opened(model, images, labels, targets, ids) as pool:
+        objective = losses.objective(loss, pool.labels, pool.targets)
+        left = torch.arange(len(images), device=pool.images.device)
+        for restart in range(restarts):
+            origins, ids_left = pool.images[left], pool.ids[left]
+            start = origins
+            if random_start:
+                start = norms.random_point(origins, threat.eps, threat.norm, ids_left, seed=seed, step=restart)
+            left = _climb(pool, objective, left, start, threat, steps, size, stop=stop)
+            if len(left) == 0:
+                break
+        return pool.settled(threat.eps, threat.norm, images)
+
+
+_SPREAD = 0.01
+"""In l1 a step is shared by the 1 % of the values with the largest gradient."""
+
+
+def _climb(
+    pool: Pool,
+    objective: Objective,
+    rows: Tensor,
+    points: Tensor,
+    threat: Threat,
+    steps: int,
+    size: float,
+    *,
+    stop: bool,
+) -> Tensor:
+    """Climb from `points`, the starts for the images at `rows`; returns the rows that are still not fooled."""
+    origins = pool.images[rows]
+    for _ in range(steps):
+        seen = pool.oracle.gradients(points, _at(objective, rows), pool.ids[rows])
+        gradient, hit = seen.gradient, pool.fooled(seen.logits, rows)
+        if hit.any():
+            pool.keep(rows[hit], points[hit], fooled=True)
+            if stop:
+                rows, points, origins, gradient = rows[~hit], points[~hit], origins[~hit], gradient[~hit]
+                if len(rows) == 0:
+                    return rows
+        points = norms.ascend(points, gradient, origins, threat.eps, threat.norm, size, spread=_SPREAD)
+    hit = pool.fooled(pool.oracle.logits(points, pool.ids[rows]), rows)
+    pool.keep(rows[hit], points[hit], fooled=True)
+    missed = ~pool.found[rows]
+    pool.keep(rows[missed], points[missed], fooled=False)
+    return rows[missed]
+
+
+def _at(objective: Objective, rows: Tensor) -> Objective:
+    """The same objective for a pool that holds only the images at `rows`."""
+    return lambda logits, positions: objective(logits, rows[positions])
+
+
+def _positive(argument: str, value: int) -> int:
+    if value < 1:
+        raise ArgumentError(argument, value, "nothing to do", "Give 1 or more.")
+    return value

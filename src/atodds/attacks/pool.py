@@ -1,0 +1,110 @@
+"""What every attack begins and ends with: checked arguments on the model's device, proposals inside ball and box."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from atodds import norms
+from atodds.errors import ArgumentError, EmptyDataError
+from atodds.oracle import Oracle
+from atodds.threat import Norm
+
+
+@dataclass
+class Pool:
+    """The images that an attack works on, and its best proposal for each so far.
+
+    Attributes:
+        images: (N, C, H, W), on the model's device, float32 or float64.
+        labels: (N,) int64.
+        targets: (N,) int64, or None for an untargeted attack.
+        ids: (N,) int64.
+        proposals: (N, C, H, W); starts as the images themselves.
+        found: (N,) bool, whether the proposal fooled the model when the attack saw it.
+    """
+
+    oracle: Oracle
+    images: Tensor
+    labels: Tensor
+    targets: Tensor | None
+    ids: Tensor
+    proposals: Tensor
+    found: Tensor
+
+    def keep(self, rows: Tensor, points: Tensor, *, fooled: bool) -> None:
+        """Take the points as proposals for the images at `rows`."""
+        self.proposals[rows] = points
+        if fooled:
+            self.found[rows] = True
+
+    def fooled(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """(M,) whether these logits, of the images at `rows`, are what the attack wants."""
+        prediction = logits.argmax(1)
+        return prediction != self.labels[rows] if self.targets is None else prediction == self.targets[rows]
+
+    def settled(self, eps: norms.Radius | None, norm: Norm, like: Tensor) -> Tensor:
+        """The proposals, exactly inside ball and box, on the device and of the type of `like`."""
+        done = norms.settle(self.proposals, self.images, eps, norm)
+        return done.to(device=like.device, dtype=like.dtype if like.dtype == torch.float64 else torch.float32)
+
+
+@contextmanager
+def opened(
+    model: nn.Module | Oracle, images: Tensor, labels: Tensor, targets: Tensor | None, ids: Tensor | None
+) -> Iterator[Pool]:
+    """A pool, with the model in eval mode and frozen while it lasts. The arguments are read, never written.
+
+    Raises:
+        ArgumentError: shapes or types that do not belong together, pixels outside [0, 1] or not finite, a target that
+            is the label.
+        EmptyDataError: no image.
+    """
+    oracle = Oracle.of(model)
+    _check(images, labels, targets, ids)
+    with torch.no_grad(), oracle.running():
+        wide = torch.float64 if images.dtype == torch.float64 else torch.float32
+        pool = images.detach().to(device=oracle.device, dtype=wide)
+        yield Pool(
+            oracle=oracle,
+            images=pool,
+            labels=labels.to(oracle.device).long(),
+            targets=None if targets is None else targets.to(oracle.device).long(),
+            ids=torch.arange(len(images), device=oracle.device) if ids is None else ids.to(oracle.device).long(),
+            proposals=pool.clone(),
+            found=torch.zeros(len(pool), dtype=torch.bool, device=pool.device),
+        )
+
+
+def _check(images: Tensor, labels: Tensor, targets: Tensor | None, ids: Tensor | None) -> None:
+    if not isinstance(images, Tensor) or images.ndim < 2 or not images.is_floating_point():
+        kind = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise ArgumentError("images", kind, "not a batch of images", "Pass floats of shape (N, C, H, W) in [0, 1].")
+    if len(images) == 0:
+        raise EmptyDataError("images: an empty batch. Pass at least one image.")
+    for name, values in (("labels", labels), ("targets", targets), ("ids", ids)):
+        if values is None:
+            continue
+        if not isinstance(values, Tensor) or values.is_floating_point() or values.shape != (len(images),):
+            kind = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+            raise ArgumentError(
+                name, kind, "not one whole number an image", f"Pass integers of shape ({len(images)},)."
+            )
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+        raise outside_box(low, high)
+    if targets is not None and bool((targets.to(labels.device) == labels).any()):
+        row = int((targets.to(labels.device) == labels).nonzero()[0])
+        way_out = "Give each image a target that is another class."
+        raise ArgumentError("targets", int(targets[row]), f"the target of image {row} is its own label", way_out)
+
+
+def outside_box(low: float, high: float) -> ArgumentError:
+    """The error for images whose smallest and largest value are `low` and `high`."""
+    if low >= 0 and high > 2:
+        way_out = "Divide by 255."
+    else:
+        way_out = "Leave images as they are, in [0, 1], and give the normalisation to the model: mean=, std=."
+    return ArgumentError("images", f"{low:.4g} to {high:.4g}", "values outside [0, 1]", way_out)

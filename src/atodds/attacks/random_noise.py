@@ -1,0 +1,68 @@
+"""Random noise: the black-box baseline that every gradient attack must beat.
+
+An attack that follows gradients and finds less than noise of the same size has been led astray: the gradients are
+masked (Carlini et al., "On evaluating adversarial robustness", 2019, section 3.2).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from atodds import noise, norms
+from atodds.attacks.pool import Pool, opened
+from atodds.errors import ArgumentError
+from atodds.oracle import Oracle
+from atodds.threat import Threat
+
+
+def random_noise(
+    model: nn.Module | Oracle,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    *,
+    targets: Tensor | None = None,
+    ids: Tensor | None = None,
+    seed: int = 0,
+    queries: int = 100,
+) -> Tensor:
+    """Random points on the edge of the ball: ±eps for each value in l-inf, a uniform direction in l2, one of l1.
+
+    Args:
+        model: images in [0, 1] -> logits, or an oracle.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,) integers.
+        threat: norm and eps.
+        targets: (N,) classes to reach, or None to leave the label.
+        ids: (N,) stable ids; positions if None.
+        seed: decides the points, with each image's id.
+        queries: forward passes an image, at most.
+
+    Returns:
+        (N, C, H, W) images in ball and box: one that fools where one was found, else the image itself.
+
+    Raises:
+        ArgumentError: bad images, labels, targets or settings.
+    """
+    if queries < 1:
+        raise ArgumentError("queries", queries, "nothing to do", "Give 1 or more.")
+    with opened(model, images, labels, targets, ids) as pool:
+        rows = torch.arange(len(images), device=pool.images.device)
+        for query in range(queries):
+            points = _edge(pool, rows, threat, seed, query)
+            hit = pool.fooled(pool.oracle.logits(points, pool.ids[rows]), rows)
+            pool.keep(rows[hit], points[hit], fooled=True)
+            rows = rows[~hit]
+            if len(rows) == 0:
+                break
+        return pool.settled(threat.eps, threat.norm, images)
+
+
+def _edge(pool: Pool, rows: Tensor, threat: Threat, seed: int, query: int) -> Tensor:
+    origins, ids, shape = pool.images[rows], pool.ids[rows], pool.images.shape[1:]
+    if threat.norm == "linf":
+        delta = noise.sign(ids, shape, seed=seed, step=query, stream="noise", dtype=origins.dtype)
+        return norms.project(origins + delta * threat.eps, origins, threat.eps, "linf")
+    delta = norms.random_point(origins, threat.eps, threat.norm, ids, seed=seed, step=query) - origins
+    size = norms.length(delta, threat.norm).clamp_min(torch.finfo(delta.dtype).tiny)
+    scaled = delta * (threat.eps / size).reshape(-1, *[1] * (delta.ndim - 1))
+    return norms.project(origins + scaled, origins, threat.eps, threat.norm)

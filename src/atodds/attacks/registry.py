@@ -1,0 +1,210 @@
+"""Attacks by name, with settings: `pgd`, `pgd(steps=100,restarts=5)`, `fgsm,pgd`.
+
+One line here makes an attack known to the plan, the command line, the audit and the contract tests.
+"""
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from atodds.attacks.gradient_sign import fgsm, ifgsm, pgd
+from atodds.attacks.random_noise import random_noise
+from atodds.errors import ArgumentError, UnknownNameError
+from atodds.oracle import Oracle
+from atodds.threat import NORMS, Norm, Threat
+
+Setting = bool | int | float | str | None
+_CALL = ("targets", "ids", "seed")
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A known attack.
+
+    Attributes:
+        name: what it is called in the table and on the command line.
+        function: (model or oracle, images, labels, threat, *, targets, ids, seed, settings...) -> images.
+        version: raised by one when a change makes it propose other images, so that old results are not taken for new.
+        passes: an upper bound of an image's passes, from the settings: what the progress bar counts.
+        norms: those that it works in.
+        black_box: it asks for no gradient.
+        summary: one line.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    version: int
+    passes: Callable[[Mapping[str, Setting]], int]
+    norms: tuple[Norm, ...] = NORMS
+    black_box: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of its documentation."""
+        return (inspect.getdoc(self.function) or "").split(". ")[0].splitlines()[0]
+
+    @property
+    def defaults(self) -> dict[str, Setting]:
+        """Its settings, and what they are unless said otherwise."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _CALL}
+
+
+def _int(settings: Mapping[str, Setting], name: str) -> int:
+    value = settings[name]
+    return int(value) if isinstance(value, (int, float)) else 0
+
+
+ATTACKS: dict[str, Attack] = {
+    attack.name: attack
+    for attack in (
+        Attack("fgsm", fgsm, 1, lambda _: 2),
+        Attack("ifgsm", ifgsm, 1, lambda s: 2 * _int(s, "steps") + 1),
+        Attack("pgd", pgd, 1, lambda s: (2 * _int(s, "steps") + 1) * _int(s, "restarts")),
+        Attack("random_noise", random_noise, 1, lambda s: _int(s, "queries"), black_box=True),
+    )
+}
+
+PRESETS: dict[str, str] = {"basic": "fgsm,pgd"}
+"""Names for lists of attacks."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """An attack with settings.
+
+    Attributes:
+        attack: the attack.
+        settings: all of its settings, also those at their default.
+    """
+
+    attack: Attack
+    settings: tuple[tuple[str, Setting], ...]
+
+    @property
+    def name(self) -> str:
+        """The attack's name, with the settings that differ from the default: what the table says."""
+        defaults = self.attack.defaults
+        changed = ",".join(f"{key}={_written(value)}" for key, value in self.settings if value != defaults[key])
+        return f"{self.attack.name}({changed})" if changed else self.attack.name
+
+    @property
+    def passes(self) -> int:
+        """The most passes that an image can take."""
+        return self.attack.passes(dict(self.settings))
+
+    def run(
+        self, model: Oracle, images: Tensor, labels: Tensor, threat: Threat, *, ids: Tensor | None, seed: int
+    ) -> Tensor:
+        """The attack's proposals with these settings; arguments and result as in every attack."""
+        return self.attack.function(model, images, labels, threat, ids=ids, seed=seed, **dict(self.settings))
+
+    def check(self, norm: Norm) -> None:
+        """Try the settings on one image of two pixels that is misclassified from the start, so that a setting that
+        cannot work is found before any long work.
+
+        Raises:
+            ArgumentError: from the attack.
+        """
+        image = torch.tensor([[[[0.25, 0.75]]]])
+        self.run(Oracle(nn.Flatten(), batch_size=1), image, torch.tensor([0]), Threat(norm, 0.125), ids=None, seed=0)
+
+
+def parse(attacks: str | Sequence[str], norm: Norm) -> tuple[Spec, ...]:
+    """The attacks that a text or a list of texts names, in order.
+
+    Args:
+        attacks: a preset, a name, a name with settings, or several of these, separated by commas.
+        norm: the norm that all of them must work in.
+
+    Raises:
+        UnknownNameError: no such attack or setting.
+        ArgumentError: not readable, none at all, one twice, or one that does not work in the norm.
+    """
+    pieces = [piece for text in ([attacks] if isinstance(attacks, str) else attacks) for piece in _split(text)]
+    specs = [spec for piece in pieces for spec in _expanded(piece)]
+    if not specs:
+        raise ArgumentError("attacks", attacks, "no attack named", f"Choose from {', '.join(sorted(ATTACKS))}.")
+    for spec in specs:
+        if norm not in spec.attack.norms:
+            known = ", ".join(spec.attack.norms)
+            raise ArgumentError("attacks", spec.name, f"does not work in {norm}", f"It works in {known}.")
+        if specs.count(spec) > 1:
+            raise ArgumentError("attacks", spec.name, "named twice", "Name each attack once.")
+    return tuple(specs)
+
+
+def _expanded(piece: str) -> list[Spec]:
+    if piece in PRESETS:
+        return [_spec(part) for part in _split(PRESETS[piece])]
+    return [_spec(piece)]
+
+
+def _spec(text: str) -> Spec:
+    try:
+        tree = ast.parse(text if "(" in text else f"{text}()", mode="eval").body
+        if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.args:
+            raise ValueError
+        given = {str(keyword.arg): _literal(keyword.value) for keyword in tree.keywords}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        if text.replace("-", "_").isidentifier():
+            raise UnknownNameError.among("attacks", text, [*ATTACKS, *PRESETS]) from None
+        way_out = "Write a name, or a name with settings: pgd(steps=100,restarts=5)."
+        raise ArgumentError("attacks", text, "cannot be read", way_out) from None
+    attack = ATTACKS.get(tree.func.id)
+    if attack is None:
+        raise UnknownNameError.among("attacks", tree.func.id, [*ATTACKS, *PRESETS])
+    defaults = attack.defaults
+    for key, value in given.items():
+        if key not in defaults:
+            raise UnknownNameError.among(f"attacks: setting of {attack.name}", key, defaults)
+        if not _fits(value, defaults[key]):
+            way_out = f"It is {_written(defaults[key])} unless said otherwise."
+            raise ArgumentError(f"attacks: {attack.name}({key}=)", value, "of the wrong type", way_out)
+    return Spec(attack, tuple((defaults | given).items()))
+
+
+def _literal(node: ast.expr) -> Setting:
+    if isinstance(node, ast.Name):  # loss=margin reads as well as loss='margin'
+        return node.id
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):  # step_size=2/255
+        return float(_number(node.left)) / float(_number(node.right))
+    value = ast.literal_eval(node)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError
+
+
+def _number(node: ast.expr) -> float:
+    value = ast.literal_eval(node)
+    if isinstance(value, (int, float)) and value:
+        return value
+    raise ValueError
+
+
+def _fits(value: Setting, default: Setting) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if default is None or isinstance(default, float):
+        return value is None or isinstance(value, (int, float))
+    return isinstance(value, type(default))
+
+
+def _split(text: str) -> list[str]:
+    """The pieces of a comma-separated text; commas inside brackets do not separate."""
+    pieces, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def _written(value: Setting) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
