@@ -57,7 +57,7 @@ class Oracle:
     Args:
         model: images (B, C, H, W) in [0, 1] -> logits (B, K), or a tuple that starts with them, or an object with
             `.logits`.
-        batch_size: images at once; None finds it by measuring.
+        batch_size: images at once; None finds it by measuring; a `Batching` is shared with other oracles of the model.
         precision: "float32" (or "float64" for a model of that type) is the model's own; "bfloat16" and "float16" run
             it under autocast. None: own.
         eot: passes that each answer averages over, for models that draw at random.
@@ -72,7 +72,7 @@ class Oracle:
         self,
         model: nn.Module,
         *,
-        batch_size: int | BatchSizes | None = None,
+        batch_size: int | BatchSizes | Batching | None = None,
         precision: Precision | None = None,
         eot: int = 1,
         on_passes: Callable[[int, int], None] | None = None,
@@ -87,7 +87,7 @@ class Oracle:
             way_out = f"Choose one of {', '.join(get_args(Precision))}."
             raise ArgumentError("precision", precision, "not a number format that models run in", way_out)
         self.model, self.eot, self._on_passes = model, eot, on_passes
-        self.batching = Batching(batch_size)
+        self.batching = batch_size if isinstance(batch_size, Batching) else Batching(batch_size)
         self._ledger: list[tuple[Tensor, int, int]] = []
         self._depth = 0
         self.odd_gradients = 0

@@ -207,4 +207,4 @@ def _split(text: str) -> list[str]:
 
 
 def _written(value: Setting) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value) if isinstance(value, float) else str(value)

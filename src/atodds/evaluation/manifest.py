@@ -1,0 +1,205 @@
+"""What a run is: the question that it answers, and how it was made. Everything in `run.json`."""
+
+import dataclasses
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from atodds.errors import NewerRunError, NotARunError, OtherPlanError
+from atodds.threat import NORMS, Budget
+
+FORMAT = 1
+Severity = Literal["note", "warning", "error"]
+_KEY = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model of a run. `id` is the table's `model` column: its name and the first 8 digits of its fingerprint."""
+
+    id: str
+    name: str
+    source: str
+    fingerprint: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """The images of a run; `shape` is (C, H, W)."""
+
+    name: str
+    split: str
+    selection: str
+    fingerprint: str
+    n: int
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that the audit saw: the check, how grave it is, what was measured, what it means, and what to do."""
+
+    check: str
+    severity: Severity
+    model: str
+    measured: str
+    meaning: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A run's question and its making.
+
+    Attributes:
+        models, data: what was attacked.
+        norm, budgets, attacks: how; budgets ascending, as they were typed.
+        alone: every attack ran on every correctly classified image, not only on those that none before had fooled.
+        seed: of all draws.
+        precision: number format of the attacks; "full" is the model's own. Verdicts are always in the model's own.
+        eot: passes that each answer of a random model was averaged over.
+        keep: fooling images are kept.
+        jobs: keys of all jobs, in the order of the plan.
+        batch_sizes: model id -> images at once, in forward passes and with backward passes.
+        command, commit, versions, machine, created: how it was made.
+    """
+
+    models: tuple[ModelInfo, ...]
+    data: DataInfo
+    norm: str
+    budgets: tuple[Budget, ...]
+    attacks: tuple[str, ...]
+    alone: bool
+    seed: int
+    precision: str
+    eot: int
+    keep: bool
+    jobs: tuple[str, ...]
+    batch_sizes: dict[str, tuple[int, int]]
+    command: str
+    commit: str
+    versions: dict[str, str]
+    machine: dict[str, str]
+    created: str
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """The text of `run.json`."""
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, place: str) -> "Manifest":
+        """The manifest that a text holds. The text is not trusted: types and names are checked.
+
+        Raises:
+            NotARunError: not a manifest.
+            NewerRunError: of a later format.
+        """
+        try:
+            said = json.loads(text)
+            if not isinstance(said, dict) or not isinstance(said.get("format"), int):
+                raise NotARunError(f"{place} holds no run: its run.json is something else.")
+            if said["format"] > FORMAT:
+                raise NewerRunError(
+                    f"{place} was made by a newer version of atodds (format {said['format']}, here {FORMAT}). "
+                    "Upgrade atodds to read it."
+                )
+            return _manifest(said)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise NotARunError(f"{place} holds no readable run: run.json is damaged ({error}).") from error
+
+    def grown_from(self, old: "Manifest", place: str) -> None:
+        """Check that this run asks at least what the old one in the same folder asked, so that nothing is lost.
+
+        Raises:
+            OtherPlanError: it asks something else.
+        """
+        same = ("norm", "alone", "seed", "precision", "eot")
+        changes = [f"{name} was {getattr(old, name)}, now {getattr(self, name)}" for name in same
+                   if getattr(old, name) != getattr(self, name)]  # fmt: skip
+        if old.data.fingerprint != self.data.fingerprint:
+            changes.append(f"images were {_images(old.data)}, now {_images(self.data)}")
+        for what, before, now in (
+            ("models", [model.id for model in old.models], [model.id for model in self.models]),
+            ("eps", [budget.text for budget in old.budgets], [budget.text for budget in self.budgets]),
+            ("attacks", list(old.attacks), list(self.attacks)),
+        ):
+            if gone := [name for name in before if name not in now]:
+                changes.append(f"{what} no longer asked for: {', '.join(gone)}")
+        if changes:
+            raise OtherPlanError(
+                f"{place} holds a run that was asked something else: {'; '.join(changes)}. Give another folder (--out), "
+                "or ask for all that it holds and more: a run may grow."
+            )
+
+
+def _images(data: DataInfo) -> str:
+    return f"{data.n} of {data.name} ({data.selection}, {data.fingerprint[:8]})"
+
+
+def _manifest(said: dict[str, Any]) -> Manifest:
+    data = said["data"]
+    manifest = Manifest(
+        models=tuple(ModelInfo(**_texts(model, parameters=int)) for model in said["models"]),
+        data=DataInfo(
+            **_texts({key: value for key, value in data.items() if key not in ("classes", "shape")}, n=int),
+            classes=tuple(_is(name, str) for name in data["classes"]),
+            shape=_shape(data["shape"]),
+        ),
+        norm=_is(said["norm"], str),
+        budgets=tuple(Budget(_finite(budget["value"]), _is(budget["text"], str)) for budget in said["budgets"]),
+        attacks=tuple(_is(name, str) for name in said["attacks"]),
+        alone=_is(said["alone"], bool),
+        seed=_is(said["seed"], int),
+        precision=_is(said["precision"], str),
+        eot=_is(said["eot"], int),
+        keep=_is(said["keep"], bool),
+        jobs=tuple(_is(key, str) for key in said["jobs"]),
+        batch_sizes={model: (_is(a, int), _is(b, int)) for model, (a, b) in said["batch_sizes"].items()},
+        command=_is(said["command"], str),
+        commit=_is(said["commit"], str),
+        versions=_texts(said["versions"]),
+        machine=_texts(said["machine"]),
+        created=_is(said["created"], str),
+        format=said["format"],
+    )
+    if manifest.norm not in NORMS or not manifest.models or not all(_KEY.fullmatch(key) for key in manifest.jobs):
+        raise ValueError("unknown norm, no model, or keys that are none")
+    return manifest
+
+
+def _is(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"{value!r} is not {kind.__name__}")
+    return value
+
+
+def _finite(value: Any) -> float:
+    if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{value!r} is not a budget")
+    return float(value)
+
+
+def _shape(value: Any) -> tuple[int, int, int]:
+    channels, height, width = (_is(side, int) for side in value)
+    return channels, height, width
+
+
+def _texts(said: dict[str, Any], **others: type) -> dict[str, Any]:
+    return {_is(key, str): _is(value, others.get(key, str)) for key, value in said.items()}
+
+
+def finding_from(said: Any) -> Finding:
+    """A finding from untrusted JSON.
+
+    Raises:
+        ValueError, TypeError: it is none.
+    """
+    finding = Finding(**_texts(said))
+    if finding.severity not in get_args(Severity):
+        raise ValueError(f"{finding.severity!r} is no severity")
+    return finding

@@ -1,0 +1,210 @@
+"""A run's folder: `run.json`, one shard a job in `jobs/`, the audit's findings in `audit/`.
+
+Nothing but shards and findings is stored as truth; every figure is computed from the table that the shards make.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from atodds.errors import CorruptShardError, NotARunError, RunError
+from atodds.evaluation.folder import Folder
+from atodds.evaluation.manifest import Finding, Manifest, finding_from
+from atodds.evaluation.schema import CLEAN, SCHEMA
+from atodds.evaluation.shards import IMAGES, Footer, pack, unpack
+
+log = logging.getLogger("atodds")
+
+Image = np.ndarray[tuple[int, int, int], np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A fooling image and what it was made of, (C, H, W) float32 in [0, 1], with the softmax probabilities of the
+    predictions on each."""
+
+    original: Image
+    proposal: Image
+    clean_confidence: float
+    confidence: float
+
+
+class Store:
+    """A run's results.
+
+    Args:
+        place: folder or bucket.
+        manifest: of the run.
+    """
+
+    def __init__(self, place: str | os.PathLike[str], manifest: Manifest) -> None:
+        self.folder, self.manifest = Folder(place), manifest
+
+    @classmethod
+    def open(cls, place: str | os.PathLike[str]) -> "Store":
+        """The run in a folder.
+
+        Raises:
+            NotARunError: the folder holds none.
+            NewerRunError: a newer version made it.
+        """
+        folder = Folder(place)
+        try:
+            text = folder.read("run.json")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            what = "there is no such folder" if not folder.exists() else "it has no run.json"
+            raise NotARunError(
+                f"{folder.place} is not a run: {what}. `atodds bench --out FOLDER` and evaluate(out=FOLDER) make one."
+            ) from None
+        return cls(place, Manifest.from_json(text, folder.place))
+
+    @classmethod
+    def create(cls, place: str | os.PathLike[str], manifest: Manifest) -> "Store":
+        """A run in a folder, new or grown from the one that is there.
+
+        Raises:
+            OtherPlanError: the folder holds a run that was asked something else.
+            NotARunError, NewerRunError: it holds a run.json that is not one of ours.
+            StoreFullError: no room.
+        """
+        store = cls(place, manifest)
+        if store.folder.exists("run.json"):
+            manifest.grown_from(cls.open(place).manifest, store.folder.place)
+        store.folder.write("run.json", manifest.to_json().encode())
+        return store
+
+    def put(self, table: pa.Table, footer: Footer, images: pa.Table | None = None) -> None:
+        """Keep a job's rows, and the fooling images if there are any; the rows last, so that they vouch for both."""
+        if images is not None:
+            self.folder.write(_images_of(footer.job), pack(images, footer))
+        self.folder.write(_shard_of(footer.job), pack(table, footer))
+
+    def get(self, job: str) -> tuple[pa.Table, Footer] | None:
+        """A job's rows and footer, or None where they have to be computed. A shard that is not whole is reported and
+        removed."""
+        try:
+            found = unpack(self.folder.read(_shard_of(job)), _shard_of(job))
+            if found[1].job != job:
+                raise CorruptShardError(f"{_shard_of(job)} holds the results of another job.")
+            if self.manifest.keep and found[1].attack != CLEAN:
+                unpack(self.folder.read(_images_of(job)), _images_of(job), IMAGES)
+        except FileNotFoundError:
+            return None
+        except CorruptShardError as error:
+            log.warning("%s It is computed again.", error)
+            self.folder.remove(_shard_of(job))
+            return None
+        return found
+
+    def put_findings(self, key: str, findings: Iterable[Finding]) -> None:
+        """Keep what the audit found under a key."""
+        text = json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False)
+        self.folder.write(f"audit/{key}.json", text.encode())
+
+    def get_findings(self, key: str) -> tuple[Finding, ...] | None:
+        """What the audit found under a key, or None where it has to look."""
+        try:
+            return tuple(finding_from(said) for said in json.loads(self.folder.read(f"audit/{key}.json")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            log.warning("audit/%s.json is damaged (%s). The audit looks again.", key, error)
+            return None
+
+    def findings(self) -> tuple[Finding, ...]:
+        """All that the audit found on the models of this run, the gravest first."""
+        models = {model.id for model in self.manifest.models}
+        names = [name.removeprefix("audit/").removesuffix(".json") for name in self.folder.names("audit")]
+        found = [finding for name in names for finding in self.get_findings(name) or () if finding.model in models]
+        grave = ("error", "warning", "note")
+        return tuple(sorted(dict.fromkeys(found), key=lambda finding: (grave.index(finding.severity), finding.check)))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every job of the run has a shard."""
+        return not self._missing()
+
+    def table(self) -> pl.DataFrame:
+        """Every verdict of the run.
+
+        Raises:
+            RunError: jobs are missing.
+            CorruptShardError: a shard is not whole.
+        """
+        return self._all[0]
+
+    def seconds(self) -> pl.DataFrame:
+        """Wall seconds by model, attack and eps."""
+        footers = self._all[1]
+        rows = [(footer.model, footer.attack, footer.eps, footer.seconds) for footer in footers]
+        frame = pl.DataFrame(rows, schema=["model", "attack", "eps", "seconds"], orient="row")
+        return frame.group_by("model", "attack", "eps", maintain_order=True).agg(pl.col("seconds").sum())
+
+    def footers(self) -> tuple[Footer, ...]:
+        """What made each shard, in the order of the plan."""
+        return self._all[1]
+
+    def kept(self, model: str, ids: Sequence[int]) -> dict[int, Kept]:
+        """The closest fooling image of each of these images, where one was found and kept."""
+        if not self.manifest.keep:
+            return {}
+        of_model = (pl.col("model") == model) & pl.col("fooled") & (pl.col("attack") != CLEAN)
+        closest = (
+            self.table()
+            .filter(of_model & pl.col("image").is_in(list(ids)))
+            .sort(self.manifest.norm, maintain_order=True)
+            .unique("image", keep="first", maintain_order=True)
+        )
+        made_by = {image: (attack, eps) for image, attack, eps in closest.select("image", "attack", "eps").iter_rows()}
+        found: dict[int, Kept] = {}
+        for footer in self.footers():
+            here = {image for image, made in made_by.items() if made == (footer.attack, footer.eps)}
+            if footer.model != model or not here:
+                continue
+            rows, _ = unpack(self.folder.read(_images_of(footer.job)), _images_of(footer.job), IMAGES)
+            for row in rows.to_pylist():
+                if row["image"] in here:
+                    images = self._image(row["original"]), self._image(row["proposal"])
+                    found[row["image"]] = Kept(*images, row["clean_confidence"], row["confidence"])
+        return found
+
+    def _image(self, content: bytes | int | float) -> Image:
+        if not isinstance(content, bytes) or len(content) != 4 * int(np.prod(self.manifest.data.shape)):
+            raise CorruptShardError(
+                f"{self.folder.place} holds an image that is not of shape {self.manifest.data.shape}."
+            )
+        return np.frombuffer(content, "<f4").reshape(self.manifest.data.shape)
+
+    def _missing(self) -> int:
+        there = set(self.folder.names("jobs"))
+        return sum(_shard_of(job) not in there for job in self.manifest.jobs)
+
+    @cached_property
+    def _all(self) -> tuple[pl.DataFrame, tuple[Footer, ...]]:
+        if missing := self._missing():
+            raise RunError(
+                f"{self.folder.place} is not finished: {missing} of {len(self.manifest.jobs)} jobs are missing. The same "
+                f"command continues it: {self.manifest.command or 'atodds bench'}"
+            )
+        shards = [unpack(self.folder.read(_shard_of(job)), _shard_of(job)) for job in self.manifest.jobs]
+        table = pa.concat_tables([SCHEMA.empty_table(), *(rows for rows, _ in shards)])
+        frame = pl.from_arrow(table)
+        if not isinstance(frame, pl.DataFrame):
+            raise CorruptShardError(f"{self.folder.place} makes no table.")
+        return frame, tuple(footer for _, footer in shards)
+
+
+def _shard_of(job: str) -> str:
+    return f"jobs/{job}.parquet"
+
+
+def _images_of(job: str) -> str:
+    return f"jobs/{job}.images.parquet"
