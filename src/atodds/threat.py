@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from typing import Literal, get_args
+from numbers import Real
+from typing import Literal, cast, get_args
 
 from atodds.errors import ThreatError
 
@@ -84,18 +86,25 @@ def parse_eps(eps: EpsLike, norm: str = "linf", argument: str = "eps") -> Budget
     """
     if isinstance(eps, Budget):
         return _checked(eps, norm, argument)
-    if isinstance(eps, bool) or not isinstance(eps, (int, float, str)):
-        raise ThreatError(argument, eps, "not a budget", "Write a number or a fraction, such as 0.03 or '8/255'.")
     if isinstance(eps, str):
-        return _checked(Budget(float(_fraction(eps, argument)), eps.strip().replace(" ", "")), norm, argument)
-    return _checked(Budget(float(eps), f"{eps:.6g}"), norm, argument)
+        value = float(_fraction(eps, argument))
+        return _checked(Budget(value, "".join(eps.split()) if value else "0"), norm, argument)
+    number: object = eps  # NumPy's numbers and fractions come too
+    if isinstance(number, bool) or not isinstance(number, Real):
+        raise ThreatError(argument, eps, "not a budget", "Write a number or a fraction, such as 0.03 or '8/255'.")
+    try:
+        value = float(number) + 0.0  # makes -0.0 a plain 0
+    except OverflowError:
+        value = math.inf
+    return _checked(Budget(value, str(number) if isinstance(number, Fraction) else f"{value:.6g}"), norm, argument)
 
 
 def parse_eps_list(eps: EpsSpec, norm: str = "linf", argument: str = "eps") -> tuple[Budget, ...]:
     """All budgets that `eps` names, ascending and without repetition.
 
     Args:
-        eps: a number, text, a list of these, a comma-separated text, or a range "start:stop:step", both ends included.
+        eps: a number, text, a list of these, a comma-separated text, or a range "start:stop:step": the start, and every
+            step after it as far as the stop, which belongs to the range.
         norm: the norm that the budgets are in; decides what is too large.
         argument: the name to complain about.
 
@@ -105,12 +114,24 @@ def parse_eps_list(eps: EpsSpec, norm: str = "linf", argument: str = "eps") -> t
     parts: list[EpsLike] = []
     for item in _items(eps):
         parts += _range(item, argument) if isinstance(item, str) and ":" in item else [item]
-    budgets = {budget.value: budget for budget in (parse_eps(part, norm, argument) for part in parts)}
-    if not budgets:
+    found: list[Budget] = []
+    for budget in sorted((parse_eps(part, norm, argument) for part in parts), key=lambda b: (b.value, len(b.text))):
+        if not found or budget.value > found[-1].value * (1 + _SAME):
+            found.append(budget)
+        elif len(budget.text) < len(found[-1].text):  # "8/255" says more than 0.0313725
+            found[-1] = budget
+    if not found:
         raise ThreatError(
             argument, eps, "no budget named", "Write one, such as '8/255', or a range, such as '0:8/255:1/255'."
         )
-    return tuple(budgets[value] for value in sorted(budgets))
+    return tuple(found)
+
+
+_SAME = 1e-9
+"""Budgets that differ relatively by less are one: 0.1 + 0.2 is 0.3."""
+_NEARLY_WHOLE = 1e-3
+"""A range whose number of steps is this close to whole ends at its stop: 0:0.0313725:0.00392157 has 8 steps."""
+_LONGEST, _LARGEST_EXPONENT = 100, 300
 
 
 def _items(eps: EpsSpec) -> Iterable[EpsLike]:
@@ -118,6 +139,8 @@ def _items(eps: EpsSpec) -> Iterable[EpsLike]:
         return [part for part in eps.split(",") if part.strip()]
     if isinstance(eps, (int, float, Budget)):
         return [eps]
+    if not isinstance(eps, Iterable) or isinstance(eps, (bytes, dict)) or getattr(eps, "ndim", 1) == 0:
+        return [cast(EpsLike, eps)]  # for `parse_eps` to refuse
     return [piece for item in eps for piece in _items(item)]
 
 
@@ -130,12 +153,16 @@ def _range(text: str, argument: str) -> list[EpsLike]:
         raise ThreatError(
             argument, text, "a range that does not advance", "Write start:stop:step with start <= stop and step > 0."
         )
-    count = math.floor((stop - start) / step) + 1
-    if count > 1000:
-        raise ThreatError(argument, text, f"a range of {count} budgets", "Take a larger step: at most 1000 budgets.")
+    steps = (stop - start) / step
+    if steps >= 1000:
+        raise ThreatError(argument, text, "a range of more than 1000 budgets", "Take a larger step.")
+    count = round(steps) if abs(steps - round(steps)) <= _NEARLY_WHOLE else math.floor(steps)
     below = [piece.partition("/")[2].strip() for piece in pieces]
-    denominator = max((int(digits) for digits in below if digits.isdecimal()), default=0)
-    return [_named(start + step * k, denominator) for k in range(count)]
+    denominator = math.lcm(*(int(digits) for digits in below if digits.isdecimal())) if any(below) else 0
+    values = [min(start + step * k, stop) for k in range(count + 1)]
+    if abs(stop - values[-1]) <= step * _NEARLY_WHOLE:
+        values[-1] = stop
+    return [_named(value, denominator) for value in values]
 
 
 def _named(value: Fraction, denominator: int) -> Budget:
@@ -146,10 +173,17 @@ def _named(value: Fraction, denominator: int) -> Budget:
 
 
 def _fraction(text: str, argument: str) -> Fraction:
+    """The exact value of text. Lengths and exponents are bounded first: 1e999999999 is a number of 400 MB."""
     try:
+        if len(text) > _LONGEST:
+            raise ValueError
         numerator, slash, denominator = text.partition("/")
-        return Fraction(numerator.strip()) / Fraction(denominator.strip()) if slash else Fraction(text.strip())
-    except (ValueError, ZeroDivisionError):
+        parts = [Decimal(part.strip()) for part in ([numerator, denominator] if slash else [numerator])]
+        if not all(part.is_finite() and (part == 0 or abs(part.adjusted()) <= _LARGEST_EXPONENT) for part in parts):
+            raise ValueError
+        over, *under = map(Fraction, parts)
+        return over / under[0] if under else over
+    except (ValueError, InvalidOperation, ZeroDivisionError):
         raise ThreatError(
             argument, text, "not a number", "Write a number or a fraction, such as 0.03 or 8/255."
         ) from None
@@ -164,10 +198,7 @@ def _checked(budget: Budget, norm: str, argument: str) -> Budget:
     if value < 0:
         raise ThreatError(argument, budget.text, "a negative distance", f"Did you mean {budget.text.lstrip('-')}?")
     if parse_norm(norm) == "linf" and value > 1:
-        raise ThreatError(
-            argument,
-            budget.text,
-            "pixels lie in [0, 1], so no two images are further apart than 1 in l-inf",
-            f"Did you mean {budget.text}/255?",
-        )
+        problem = "pixels lie in [0, 1], so no two images are further apart than 1 in l-inf"
+        way_out = f"Did you mean {value:g}/255?" if value <= 255 else "Give at most 1, such as 8/255."
+        raise ThreatError(argument, budget.text, problem, way_out)
     return budget
