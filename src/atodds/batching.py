@@ -15,8 +15,11 @@ log = logging.getLogger("atodds")
 
 Kind = Literal["forward", "gradient"]
 
-SMALLEST, LARGEST = 16, 512
+SMALLEST, LARGEST = 16, {"cpu": 256}
+LARGEST_ELSEWHERE = 4096
 TRIALS = 2
+LONG = 1.0
+"""A batch that takes longer than this many seconds is large enough."""
 NEARLY = 0.95
 """A smaller batch is taken when it does this share of the fastest one's images a second."""
 WORTHWHILE = 0.7
@@ -36,6 +39,7 @@ class _Search:
     """Tries batches of doubling size, each twice, until one is much slower or the largest is done; then takes the
     smallest that is nearly as fast as the fastest. The first batch of all only warms the model up."""
 
+    limit: int = LARGEST_ELSEWHERE
     size: int = SMALLEST
     settled: bool = False
     rates: dict[int, list[float]] = field(default_factory=dict)
@@ -44,6 +48,8 @@ class _Search:
     def record(self, images: int, seconds: float) -> None:
         if not self.warm:
             self.warm = True
+            if seconds > LONG:
+                self.settle(self.size)
             return
         if images < 0.75 * self.size:
             return
@@ -52,7 +58,7 @@ class _Search:
         if len(rates) < TRIALS:
             return
         fastest = max(max(found) for found in self.rates.values())
-        if max(rates) < WORTHWHILE * fastest or self.size * 2 > LARGEST:
+        if max(rates) < WORTHWHILE * fastest or seconds > LONG or self.size * 2 > self.limit:
             self.settle(self.best)
         else:
             self.size *= 2
@@ -110,6 +116,7 @@ class Batching:
 
     def _fits(self, search: _Search, batch: slice, device: torch.device, work: Callable[[slice], None]) -> bool:
         if not search.settled:
+            search.limit = LARGEST.get(device.type, LARGEST_ELSEWHERE)
             _wait(device)
         began = time.perf_counter()
         try:

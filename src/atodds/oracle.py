@@ -86,7 +86,7 @@ class Oracle:
         if precision is not None and precision not in get_args(Precision):
             way_out = f"Choose one of {', '.join(get_args(Precision))}."
             raise ArgumentError("precision", precision, "not a number format that models run in", way_out)
-        self.model, self.eot, self._on_passes = model, eot, on_passes
+        self.model, self.eot, self.on_passes = model, eot, on_passes
         self.batching = batch_size if isinstance(batch_size, Batching) else Batching(batch_size)
         self._ledger: list[tuple[Tensor, int, int]] = []
         self._depth = 0
@@ -216,8 +216,8 @@ class Oracle:
             self.batching.run(kind, len(images), self.device, work)
         backwards = self.eot if kind == "gradient" else 0
         self._ledger.append((ids, self.eot, backwards))
-        if self._on_passes:
-            self._on_passes(len(images) * self.eot, len(images) * backwards)
+        if self.on_passes:
+            self.on_passes(len(images) * self.eot, len(images) * backwards)
         if len(self._ledger) > 1000:
             self._compact()
 

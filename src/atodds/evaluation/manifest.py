@@ -64,6 +64,7 @@ class Manifest:
         eot: passes that each answer of a random model was averaged over.
         keep: fooling images are kept.
         jobs: keys of all jobs, in the order of the plan.
+        looks: keys of what the audit found.
         batch_sizes: model id -> images at once, in forward passes and with backward passes.
         command, commit, versions, machine, created: how it was made.
     """
@@ -79,6 +80,7 @@ class Manifest:
     eot: int
     keep: bool
     jobs: tuple[str, ...]
+    looks: tuple[str, ...]
     batch_sizes: dict[str, tuple[int, int]]
     command: str
     commit: str
@@ -132,8 +134,8 @@ class Manifest:
                 changes.append(f"{what} no longer asked for: {', '.join(gone)}")
         if changes:
             raise OtherPlanError(
-                f"{place} holds a run that was asked something else: {'; '.join(changes)}. Give another folder (--out), "
-                "or ask for all that it holds and more: a run may grow."
+                f"{place} holds a run that was asked something else: {'; '.join(changes)}. "
+                "Give another folder (--out), or ask for all that it holds and more: a run may grow."
             )
 
 
@@ -159,6 +161,7 @@ def _manifest(said: dict[str, Any]) -> Manifest:
         eot=_is(said["eot"], int),
         keep=_is(said["keep"], bool),
         jobs=tuple(_is(key, str) for key in said["jobs"]),
+        looks=tuple(_is(key, str) for key in said["looks"]),
         batch_sizes={model: (_is(a, int), _is(b, int)) for model, (a, b) in said["batch_sizes"].items()},
         command=_is(said["command"], str),
         commit=_is(said["commit"], str),
@@ -167,7 +170,8 @@ def _manifest(said: dict[str, Any]) -> Manifest:
         created=_is(said["created"], str),
         format=said["format"],
     )
-    if manifest.norm not in NORMS or not manifest.models or not all(_KEY.fullmatch(key) for key in manifest.jobs):
+    keys = (*manifest.jobs, *manifest.looks)
+    if manifest.norm not in NORMS or not manifest.models or not all(_KEY.fullmatch(key) for key in keys):
         raise ValueError("unknown norm, no model, or keys that are none")
     return manifest
 

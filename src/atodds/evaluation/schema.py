@@ -17,7 +17,7 @@ from atodds.threat import SLACK, Norm
 
 CLEAN = "clean"
 
-_FIELDS: list[pa.Field[Any]] = [
+_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("model", pa.string(), nullable=False),
     pa.field("data", pa.string(), nullable=False),
     pa.field("image", pa.int64(), nullable=False),
@@ -126,13 +126,11 @@ def verdicts(
     return pa.Table.from_pydict(columns, schema=SCHEMA)
 
 
-def within(
-    distance: np.ndarray[tuple[int], np.dtype[np.float64]], eps: float
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def within(distance: Tensor, eps: float) -> Tensor:
     """(N,) whether distances count as inside a ball of radius eps: at most eps (1 + 1e-6)."""
     return distance <= eps * (1 + SLACK)
 
 
-def _numbers(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    array: np.ndarray[tuple[int, ...], np.dtype[np.generic]] = values.detach().cpu().numpy()
+def _numbers(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[Any]]:
+    array: np.ndarray[tuple[int, ...], np.dtype[Any]] = values.detach().cpu().numpy()
     return array

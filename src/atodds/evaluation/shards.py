@@ -17,7 +17,7 @@ from atodds.evaluation.schema import SCHEMA
 FORMAT = 1
 _FOOTER = b"atodds"
 
-_IMAGE_FIELDS: list[pa.Field[Any]] = [
+_IMAGE_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("image", pa.int64(), nullable=False),
     pa.field("original", pa.binary(), nullable=False),
     pa.field("proposal", pa.binary(), nullable=False),

@@ -120,17 +120,25 @@ class Store:
             return None
 
     def findings(self) -> tuple[Finding, ...]:
-        """All that the audit found on the models of this run, the gravest first."""
-        models = {model.id for model in self.manifest.models}
-        names = [name.removeprefix("audit/").removesuffix(".json") for name in self.folder.names("audit")]
-        found = [finding for name in names for finding in self.get_findings(name) or () if finding.model in models]
+        """All that the audit found, the gravest first.
+
+        Raises:
+            RunError: the audit is not finished.
+        """
+        found: list[Finding] = []
+        for key in self.manifest.looks:
+            seen = self.get_findings(key)
+            if seen is None:
+                raise self._unfinished("the audit has not looked at everything")
+            found += seen
         grave = ("error", "warning", "note")
         return tuple(sorted(dict.fromkeys(found), key=lambda finding: (grave.index(finding.severity), finding.check)))
 
     @property
     def complete(self) -> bool:
-        """Whether every job of the run has a shard."""
-        return not self._missing()
+        """Whether every job of the run has a shard, and the audit has looked at everything."""
+        there = set(self.folder.names("audit"))
+        return not self._missing() and all(f"audit/{key}.json" in there for key in self.manifest.looks)
 
     def table(self) -> pl.DataFrame:
         """Every verdict of the run.
@@ -176,24 +184,24 @@ class Store:
                     found[row["image"]] = Kept(*images, row["clean_confidence"], row["confidence"])
         return found
 
-    def _image(self, content: bytes | int | float) -> Image:
-        if not isinstance(content, bytes) or len(content) != 4 * int(np.prod(self.manifest.data.shape)):
-            raise CorruptShardError(
-                f"{self.folder.place} holds an image that is not of shape {self.manifest.data.shape}."
-            )
-        return np.frombuffer(content, "<f4").reshape(self.manifest.data.shape)
+    def _image(self, content: bytes) -> Image:
+        shape = self.manifest.data.shape
+        if len(content) != 4 * math.prod(shape):
+            raise CorruptShardError(f"{self.folder.place} holds an image that is not of shape {shape}.")
+        return np.frombuffer(content, np.dtype("<f4")).reshape(shape)
 
     def _missing(self) -> int:
         there = set(self.folder.names("jobs"))
         return sum(_shard_of(job) not in there for job in self.manifest.jobs)
 
+    def _unfinished(self, why: str) -> RunError:
+        again = self.manifest.command or "atodds.evaluate with the same arguments"
+        return RunError(f"{self.folder.place} is not finished: {why}. The same command continues it: {again}")
+
     @cached_property
     def _all(self) -> tuple[pl.DataFrame, tuple[Footer, ...]]:
         if missing := self._missing():
-            raise RunError(
-                f"{self.folder.place} is not finished: {missing} of {len(self.manifest.jobs)} jobs are missing. The same "
-                f"command continues it: {self.manifest.command or 'atodds bench'}"
-            )
+            raise self._unfinished(f"{missing} of {len(self.manifest.jobs)} jobs are missing")
         shards = [unpack(self.folder.read(_shard_of(job)), _shard_of(job)) for job in self.manifest.jobs]
         table = pa.concat_tables([SCHEMA.empty_table(), *(rows for rows, _ in shards)])
         frame = pl.from_arrow(table)

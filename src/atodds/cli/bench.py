@@ -1,0 +1,215 @@
+"""atodds bench: attack models on images, and end with a page."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from torch import nn
+
+from atodds import models
+from atodds.attacks.registry import ATTACKS, PRESETS
+from atodds.data import ImageSet
+from atodds.data import load as load_images
+from atodds.data.images import How
+from atodds.errors import ArgumentError
+from atodds.run import Run, evaluate
+from atodds.training.digits import digits_pair
+from atodds.training.progress import bar
+
+_RANGES = {
+    ("digits", "linf"): "0:0.3:0.05",
+    ("mnist", "linf"): "0:0.4:0.05",
+    ("", "linf"): "0:8/255:1/255",
+    ("digits", "l2"): "0:2:0.25",
+    ("mnist", "l2"): "0:3:0.5",
+    ("", "l2"): "0:1:0.125",
+    ("", "l1"): "0:12:2",
+}
+"""Budgets where none are given: by data set and norm."""
+
+
+def bench(
+    specs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...",
+            help="FILE.py:FACTORY, package.module:FACTORY, a checkpoint, or NETWORK@WEIGHTS; NAME=MODEL names it. "
+            "None: two small networks, trained here on the digits.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="A data set by name (digits, mnist, cifar10), or a file or folder.")
+    ] = "digits",
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Where named data sets lie.", show_default="ATODDS_DATA, else ~/.cache/atodds/data"),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Part of the data set.")] = "test",
+    limit: Annotated[int | None, typer.Option(help="Images at most.", show_default="all")] = None,
+    how: Annotated[
+        How, typer.Option(help="Which images a limit takes: as many of each class, or the first.")
+    ] = "balanced",
+    size: Annotated[
+        int | None, typer.Option(help="Resize and crop images of a folder to this side.", show_default="as they are")
+    ] = None,
+    norm: Annotated[str, typer.Option(help="linf, l2 or l1.")] = "linf",
+    eps: Annotated[
+        str | None,
+        typer.Option(
+            help="Budgets: 8/255, a list 1/255,2/255, or a range start:stop:step.", show_default="by data set and norm"
+        ),
+    ] = None,
+    attacks: Annotated[
+        str,
+        typer.Option(
+            help=f"A preset ({', '.join(PRESETS)}) or attacks in order ({', '.join(ATTACKS)}), with settings: "
+            "fgsm,pgd(steps=100,restarts=5)."
+        ),
+    ] = "basic",
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/DATA-NORM")] = None,
+    seed: Annotated[int, typer.Option(help="Decides every random draw.")] = 0,
+    mean: Annotated[
+        str | None, typer.Option(help="Normalisation to fold into the models: mean for each channel, 0.49,0.48,0.45.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation for each channel.")] = None,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Open weight files that can run code when opened.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="Where models run: cpu, cuda, cuda:1, mps.", show_default="a GPU if there is one")
+    ] = "",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Attack in bfloat16 or float16; verdicts stay in full precision.", show_default="float32"),
+    ] = None,
+    eot: Annotated[int, typer.Option(help="Passes that each answer of a random model is averaged over.")] = 1,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Run every attack on every image, also those fooled before.")
+    ] = False,
+    keep: Annotated[
+        bool | None, typer.Option("--keep/--no-keep", help="Keep fooling images.", show_default="up to 1 GiB")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    batch_size: Annotated[int | None, typer.Option(help="Images at once.", show_default="measured")] = None,
+) -> None:
+    """Attack models on images over a range of eps, judge, audit, and write a page.
+
+    Without arguments: trains a standard and a robust network on the embedded digits and attacks both.
+
+    The same command again continues where it stopped.
+
+    [bold]Examples[/bold]
+
+    atodds bench
+
+    atodds bench zoo.py:resnet20 zoo.py:robust --data cifar10 --limit 500 --eps 0:8/255:1/255 --out runs/first
+
+    atodds bench mine=nets.py:make --data images/ --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+
+    atodds bench zoo.py:resnet20 --data cifar10 --norm l2 --eps 0.25,0.5 --attacks "pgd(steps=100,restarts=5)"
+    """
+    console = Console()
+    place = out or Path("runs") / f"{Path(data).stem}-{norm}"
+    images = load_images(data, root=root, split=split, limit=limit, how=how, size=size)
+    brought = _brought(specs or [], data, place, _channels(mean, "mean"), _channels(std, "std"), trust_pickle, console)
+    chosen = _device(device)
+    for model in brought.values():
+        model.to(chosen)
+    console.print(f"Attacking {escape(', '.join(brought))} on {chosen}: {escape(_named(images))}", highlight=False)
+    run = evaluate(
+        brought, images, norm=norm, eps=eps or _budgets(data, norm), attacks=attacks, out=place, seed=seed,
+        precision=precision, eot=eot, alone=alone, keep=keep, workers=workers, batch_size=batch_size,
+        command=_command(),
+    )  # fmt: skip
+    _show(run, console)
+    page = run.report()
+    console.print(f"\nThe page: {escape(page.resolve().as_uri())}", highlight=False, soft_wrap=True)
+
+
+def _brought(
+    specs: list[str],
+    data: str,
+    place: Path,
+    mean: list[float] | None,
+    std: list[float] | None,
+    trust_pickle: bool,
+    console: Console,
+) -> dict[str, nn.Module]:
+    if not specs:
+        if data != "digits":
+            raise ArgumentError("MODEL", "none", f"nothing to attack on {data}", "Name a model, such as nets.py:make.")
+        return _digits(place, console)
+    brought: dict[str, nn.Module] = {}
+    for spec in specs:
+        name, equals, source = spec.partition("=")
+        named = bool(equals) and not any(sign in name for sign in "/:@\\")
+        model = models.load(
+            source if named else spec, mean=mean, std=std, name=name if named else None, trust_pickle=trust_pickle
+        )
+        if model.name in brought:
+            raise ArgumentError("MODEL", spec, f"a second model called {model.name}", "Name it: other=" + spec)
+        brought[model.name] = model
+    return brought
+
+
+def _digits(place: Path, console: Console) -> dict[str, nn.Module]:
+    """The two networks of the embedded default, trained on the first call and kept beside the run."""
+    console.print("Training a standard and a robust network on the digits, unless they are there already.")
+    with bar("training") as told:
+        pair = digits_pair(place / "models", on_progress=lambda _, progress: told(progress))
+    return {model.name: model for model in pair}
+
+
+def _channels(text: str | None, argument: str) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ArgumentError(argument, text, "not numbers", "Give one number a channel: 0.49,0.48,0.45.") from None
+
+
+def _device(name: str) -> torch.device:
+    if not name:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ArgumentError("--device", name, str(error).splitlines()[0], "Choose one that is here: cpu.") from None
+    return device
+
+
+def _budgets(data: str, norm: str) -> str:
+    return _RANGES.get((data, norm)) or _RANGES.get(("", norm)) or "8/255"
+
+
+def _named(images: ImageSet) -> str:
+    return f"{len(images)} images of {images.name} ({images.selection})"
+
+
+def _command() -> str:
+    return shlex.join(["atodds", *sys.argv[1:]])
+
+
+def _show(run: Run, console: Console) -> None:
+    """The numbers, before the page: accuracy and robust accuracy of each model."""
+    table = Table("eps", *(escape(result.info.name) for result in run.models), box=None, pad_edge=False)
+    curves = [result.curve() for result in run.models]
+    for row, budget in enumerate(run.store.manifest.budgets):
+        table.add_row(budget.text, *(str(curve.rates[row]) for curve in curves))
+    console.print(f"\nRobust accuracy in {run.store.manifest.norm}, with 95 % intervals", highlight=False)
+    console.print(table)
+    findings = run.audit
+    for finding in findings:
+        model = run[finding.model].info.name
+        console.print(escape(f"{finding.severity}: {model}: {finding.check}: {finding.measured}"), highlight=False)
+    grave = sum(finding.severity != "note" for finding in findings)
+    console.print(f"The audit raises {grave} warnings and {len(findings) - grave} notes.", highlight=False)

@@ -1,0 +1,241 @@
+"""Whether the numbers can be believed, seen before the run: what a model does with a few images.
+
+After the flags of AutoAttack (Croce & Hein, 2020) and Athalye et al., "Obfuscated gradients give a false sense of
+security" (ICML 2018).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from atodds.attacks import losses
+from atodds.batching import Batching
+from atodds.data.images import ImageSet
+from atodds.errors import LogitsError
+from atodds.evaluation.manifest import Finding, ModelInfo, Severity
+from atodds.oracle import Oracle
+
+VERSION = 1
+PROBE = 64
+"""Images that are looked at, at most."""
+
+_REPEATS = 5
+_SAME = 1e-4
+"""Logits that differ by more than this share of their spread are taken to differ."""
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A model on a few images: logits of the same batch again and again, of one image at a time, and gradients."""
+
+    model: str
+    oracle: Oracle
+    images: Tensor
+    labels: Tensor
+    logits: Tensor
+
+    def finding(self, check: str, severity: Severity, measured: str, meaning: str, advice: str) -> Finding:
+        return Finding(check, severity, self.model, measured, meaning, advice)
+
+
+def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batching) -> tuple[Finding, ...]:
+    """What a few images say about a model before it is attacked.
+
+    Args:
+        info: of the model.
+        model: as it was brought, maybe in training mode.
+        images: the first `PROBE` are looked at.
+        batching: shared with the run, so that the passes made here also measure the batch size.
+
+    Raises:
+        LogitsError: outputs that are not one finite row of logits an image, or fewer classes than labels.
+    """
+    chosen = list(range(min(PROBE, len(images))))
+    oracle = Oracle(model, batch_size=batching)
+    pixels = images.images(chosen).to(oracle.device)
+    pixels = pixels.double() if oracle.precision == "float64" else pixels
+    labels = torch.from_numpy(images.labels[chosen]).to(oracle.device)
+    was_training = any(module.training for module in model.modules())
+    with oracle.running():
+        logits = oracle.logits(pixels, torch.arange(len(pixels)))
+        _check_logits(info, logits, images)
+        probe = _Probe(info.id, oracle, pixels, labels, logits)
+        random = _random(probe)
+        found = [
+            *_training_mode(probe, was_training),
+            *random,
+            *([] if random else _batch_dependence(probe)),
+            *_softmax(probe),
+            *_few_classes(probe),
+            *_gradients(probe),
+        ]
+    return tuple(found)
+
+
+def _check_logits(info: ModelInfo, logits: Tensor, images: ImageSet) -> None:
+    if not bool(logits.isfinite().all()):
+        count = int((~logits.isfinite()).any(1).sum())
+        raise LogitsError(
+            f"{info.name} returns outputs that are not numbers (NaN or infinite) on {count} of {len(logits)} images. "
+            "Check its weights, and that it expects pixels in [0, 1] or was given mean= and std=."
+        )
+    highest = int(images.labels.max())
+    if highest >= logits.shape[1]:
+        raise LogitsError(
+            f"{info.name} has {logits.shape[1]} classes, but the images have labels up to {highest}. "
+            "Bring the model that was trained on these classes, or the right images."
+        )
+
+
+def _training_mode(probe: _Probe, was_training: bool) -> list[Finding]:
+    changes = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+    if not was_training or not any(isinstance(module, changes) for module in probe.oracle.model.modules()):
+        return []
+    return [
+        probe.finding(
+            "training mode",
+            "note",
+            "the model came in training mode, with dropout or batch norm in it",
+            "It was run in evaluation mode, and given back in training mode.",
+            "Nothing, if evaluation mode is what will be deployed.",
+        )
+    ]
+
+
+def _random(probe: _Probe) -> list[Finding]:
+    ids = torch.arange(len(probe.images))
+    again = torch.stack([probe.oracle.logits(probe.images, ids) for _ in range(_REPEATS - 1)])
+    apart = (again - probe.logits).abs().amax((0, 2)) > _SAME * _spread(probe.logits)
+    if not apart.any():
+        return []
+    return [
+        probe.finding(
+            "random outputs",
+            "warning",
+            f"{_of(apart)} images get other logits in {_REPEATS} identical passes",
+            "The model draws at random. One pass says little about it, and the gradient of one draw is noisy: the "
+            "robust accuracy shown is too high, and another run gives another number.",
+            "Average over draws: --eot 20. Where the randomness is a defence, report the accuracy of its average too.",
+        )
+    ]
+
+
+def _batch_dependence(probe: _Probe) -> list[Finding]:
+    few = min(8, len(probe.images))
+    single = torch.cat([probe.oracle.logits(probe.images[k : k + 1], torch.tensor([k])) for k in range(few)])
+    flipped = probe.oracle.logits(probe.images.flip(0), torch.arange(len(probe.images))).flip(0)
+    apart = (single - probe.logits[:few]).abs().amax(1) > _SAME * _spread(probe.logits)
+    apart |= (flipped[:few] - probe.logits[:few]).abs().amax(1) > _SAME * _spread(probe.logits)
+    if not apart.any():
+        return []
+    return [
+        probe.finding(
+            "batch dependence",
+            "warning",
+            f"{_of(apart)} images get other logits alone than among others",
+            "An image's prediction depends on the images that it is batched with, as with batch norm that ignores its "
+            "running statistics. Verdicts depend on the batch size.",
+            "Freeze the batch statistics (track_running_stats=True and eval mode), or report with --batch-size 1.",
+        )
+    ]
+
+
+def _softmax(probe: _Probe) -> list[Finding]:
+    sums = probe.logits.sum(1)
+    if not bool((probe.logits >= 0).all()) or not bool(((sums - 1).abs() < 1e-3).all()):
+        return []
+    return [
+        probe.finding(
+            "softmax outputs",
+            "warning",
+            "every row of outputs is positive and sums to 1",
+            "The model returns probabilities, not logits. Losses that expect logits saturate, and attacks get weaker.",
+            "Take the softmax off: return what goes into it.",
+        )
+    ]
+
+
+def _few_classes(probe: _Probe) -> list[Finding]:
+    classes = probe.logits.shape[1]
+    if classes >= 4:
+        return []
+    return [
+        probe.finding(
+            "few classes",
+            "note",
+            f"{classes} classes",
+            "The DLR loss needs 3 classes, and 4 with a target: it cannot be used here.",
+            "Read the results as those of cross-entropy and margin losses.",
+        )
+    ]
+
+
+def _gradients(probe: _Probe) -> list[Finding]:
+    ids, oracle = torch.arange(len(probe.images)), probe.oracle
+    odd_before = oracle.odd_gradients
+    margins = oracle.gradients(probe.images, losses.objective("margin", probe.labels, None), ids)
+    entropy = oracle.gradients(probe.images, losses.objective("cross-entropy", probe.labels, None), ids)
+    found = []
+    if (odd := oracle.odd_gradients - odd_before) > 0:
+        found.append(
+            probe.finding(
+                "gradients that are not numbers",
+                "warning",
+                f"{odd} of {2 * len(ids)} gradients hold NaN or infinite values",
+                "Those values were taken as 0, so attacks that follow gradients are weaker than they should be.",
+                "Look for square roots, norms or logarithms at 0 in the model.",
+            )
+        )
+    dead = (margins.gradient.flatten(1) == 0).all(1)
+    if dead.any():
+        found.append(
+            probe.finding(
+                "vanishing gradients",
+                "warning",
+                f"the gradient of the margin is exactly 0 for {_of(dead)} images",
+                "The model hides its gradient (rounding, thresholds, detach, a saturated function). Attacks that "
+                "follow gradients find nothing, which says nothing about robustness.",
+                "Attack a differentiable stand-in of the hidden step (BPDA), and run attacks without gradients.",
+            )
+        )
+        return found
+    mute = (entropy.gradient.flatten(1) == 0).all(1) & (margins.logits.argmax(1) == probe.labels)
+    if mute.any():
+        found.append(
+            probe.finding(
+                "saturated cross-entropy",
+                "note",
+                f"the gradient of the cross-entropy is exactly 0 for {_of(mute)} images, that of the margin is not",
+                "The model is so sure of itself that the softmax rounds to 1. Cross-entropy attacks do not move there.",
+                "Attack with the margin too: --attacks 'pgd,pgd(loss=margin)'.",
+            )
+        )
+    return found + _uphill(probe, margins.gradient)
+
+
+def _uphill(probe: _Probe, gradient: Tensor) -> list[Finding]:
+    """Does a small step along the gradient raise the margin? Where it does not, the gradient is not the model's."""
+    ids, oracle = torch.arange(len(probe.images)), probe.oracle
+    step = 0.25 / 255
+    up = (probe.images + step * gradient.sign()).clamp(0, 1)
+    raised = losses.margin(oracle.logits(up, ids), probe.labels) > losses.margin(probe.logits, probe.labels)
+    if int((~raised).sum()) <= 0.2 * len(ids):
+        return []
+    return [
+        probe.finding(
+            "gradients that lead astray",
+            "warning",
+            f"a step of 0.25/255 along its sign does not raise the margin for {_of(~raised)} images",
+            "The gradient is not that of what the model computes: something in it is rounded, random, or detached.",
+            "Attack a differentiable stand-in of the hidden step (BPDA), and run attacks without gradients.",
+        )
+    ]
+
+
+def _spread(logits: Tensor) -> Tensor:
+    return (logits.amax() - logits.amin()).clamp_min(1e-12)
+
+
+def _of(mask: Tensor) -> str:
+    return f"{int(mask.sum())} of {len(mask)}"

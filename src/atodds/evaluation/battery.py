@@ -1,0 +1,169 @@
+"""Whether the numbers can be believed, seen after the run: small attacks on a sample, whatever the run was asked for.
+
+After Carlini et al., "On evaluating adversarial robustness" (2019), Athalye et al., "Obfuscated gradients give a false
+sense of security" (ICML 2018), and the flags of AutoAttack (Croce & Hein, 2020) and RobustBench.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from atodds import norms
+from atodds.attacks import fgsm, pgd, random_noise
+from atodds.attacks.registry import ATTACKS
+from atodds.batching import Batching
+from atodds.data.images import ImageSet
+from atodds.evaluation.manifest import Finding, Manifest, ModelInfo
+from atodds.evaluation.schema import CLEAN
+from atodds.oracle import Oracle
+from atodds.threat import Budget, Norm, Threat
+
+VERSION = 1
+SAMPLE = 100
+"""Images that are attacked, at most."""
+
+
+def sampled(budgets: Sequence[Budget], images: ImageSet) -> tuple[ImageSet, Budget]:
+    """The images that the battery attacks, spread over the set, and the middle of the budgets."""
+    count = min(SAMPLE, len(images))
+    some = [budget for budget in budgets if budget.value > 0]
+    middle = some[(len(some) - 1) // 2] if some else Budget(0.0, "0")
+    return images.take([len(images) * k // count for k in range(count)]), middle
+
+
+def battery(
+    info: ModelInfo, model: nn.Module, images: ImageSet, norm: Norm, budget: Budget, *, seed: int, batching: Batching
+) -> tuple[Finding, ...]:
+    """What small attacks on a sample say: noise against gradients, one step against many, a budget that leaves nothing.
+
+    Args:
+        info: of the model.
+        model: the model.
+        images: the sample; misclassified images are left out.
+        norm, budget: of the attacks.
+        seed: of their draws.
+        batching: shared with the run.
+    """
+    oracle = Oracle(model, batch_size=batching)
+    pixels = images.images().to(oracle.device)
+    pixels = pixels.double() if oracle.precision == "float64" else pixels
+    labels, ids = torch.from_numpy(images.labels).to(oracle.device), torch.from_numpy(images.ids).to(oracle.device)
+    with oracle.running():
+        right = oracle.logits(pixels, ids).argmax(1) == labels
+        if not right.any() or budget.value == 0:
+            return ()
+        pixels, labels, ids = pixels[right], labels[right], ids[right]
+        threat, huge = Threat(norm, budget.value), Threat(norm, _huge(norm, pixels))
+
+        def fooled(proposals: Tensor) -> Tensor:
+            return oracle.logits(proposals, ids).argmax(1) != labels
+
+        climbed = pgd(oracle, pixels, labels, threat, ids=ids, seed=seed, steps=20, loss="margin")
+        many, one = fooled(climbed), fooled(fgsm(oracle, pixels, labels, threat, ids=ids, loss="margin"))
+        noise = fooled(random_noise(oracle, pixels, labels, threat, ids=ids, seed=seed, queries=50))
+        left = ~fooled(pgd(oracle, pixels, labels, huge, ids=ids, seed=seed, steps=50, restarts=2, loss="margin"))
+        coarse = many & ~fooled((climbed * 255).round() / 255)
+    sample = _Sample(info.id, norm, budget, len(pixels))
+    return (
+        *sample.beats("black-box beats white-box", "random noise", noise, many),
+        *sample.beats("one step beats many", "one step (FGSM)", one, many),
+        *sample.survivors(left, huge),
+        *sample.rounding(coarse, many),
+    )
+
+
+@dataclass(frozen=True)
+class _Sample:
+    model: str
+    norm: Norm
+    budget: Budget
+    n: int
+
+    def beats(self, check: str, name: str, weaker: Tensor, stronger: Tensor) -> list[Finding]:
+        """A weak attack that finds clearly more than a strong one: more than the strong finds beyond the weak."""
+        gain, loss = int((weaker & ~stronger).sum()), int((stronger & ~weaker).sum())
+        if gain <= loss + max(1, 0.02 * self.n):
+            return []
+        return [
+            Finding(
+                check,
+                "warning",
+                self.model,
+                f"{name} fools {int(weaker.sum())}, 20 steps of PGD {int(stronger.sum())} of {self.n} images at "
+                f"{self.norm} {self.budget}",
+                "Gradients lead the stronger attack astray (masked gradients): the robust accuracy shown is too high.",
+                "Run attacks without gradients and attacks with other losses; look for rounding, randomness or "
+                "saturation in the model.",
+            )
+        ]
+
+    def survivors(self, left: Tensor, huge: Threat) -> list[Finding]:
+        """Images that survive where any image can be turned grey."""
+        count = int(left.sum())
+        if count <= max(1, 0.05 * self.n):
+            return []
+        return [
+            Finding(
+                "a huge eps leaves accuracy",
+                "warning",
+                self.model,
+                f"{count} of {self.n} images survive PGD at {huge}, where every image can be turned grey",
+                "No classifier is robust there, so the attack fails for another reason than robustness.",
+                "Give the attack more steps and other losses; look for masked gradients.",
+            )
+        ]
+
+    def rounding(self, coarse: Tensor, many: Tensor) -> list[Finding]:
+        """Fooling images that cannot be saved as 8-bit files."""
+        count, of = int(coarse.sum()), int(many.sum())
+        if count == 0:
+            return []
+        return [
+            Finding(
+                "fooling images lost by rounding",
+                "note",
+                self.model,
+                f"{count} of {of} fooling images at {self.norm} {self.budget} stop fooling when rounded to 8 bit",
+                "They exist only between the 256 levels of an image file: an adversary who must send a file cannot use "
+                "them as they are.",
+                "Nothing, if pixels reach the model as floats; else read the robust accuracy as a lower bound.",
+            )
+        ]
+
+
+def after(manifest: Manifest, table: pl.DataFrame) -> tuple[Finding, ...]:
+    """What the finished table says: attacks without gradients that found what those with gradients, run before them,
+    did not."""
+    seeing = [name for name in manifest.attacks if not _is_black_box(name)]
+    first = manifest.attacks.index(seeing[0]) if seeing and not manifest.alone else 0
+    blind = [name for name in manifest.attacks[first:] if _is_black_box(name)]
+    found: list[Finding] = []
+    for model in manifest.models if blind and seeing else ():
+        rows = table.filter((pl.col("model") == model.id) & pl.col("fooled") & (pl.col("attack") != CLEAN))
+        by_blind = set(rows.filter(pl.col("attack").is_in(blind))["image"])
+        only = by_blind - set(rows.filter(pl.col("attack").is_in(seeing))["image"])
+        if len(only) > 0.002 * manifest.data.n and len(only) > 1:
+            found.append(
+                Finding(
+                    "black-box beats white-box",
+                    "warning",
+                    model.id,
+                    f"{len(only)} of {manifest.data.n} images were fooled only without gradients ({', '.join(blind)})",
+                    "Attacks with gradients should find these too. Gradients are masked, or the attacks are too short.",
+                    "Raise the steps and restarts, attack other losses; look for rounding or randomness in the model.",
+                )
+            )
+    return tuple(found)
+
+
+def _is_black_box(attack: str) -> bool:
+    return ATTACKS[attack.partition("(")[0]].black_box
+
+
+def _huge(norm: Norm, images: Tensor) -> float:
+    """The radius within which every image can be turned uniformly grey."""
+    grey = norms.distance(torch.full_like(images, 0.5), images, norm)
+    return min(1.0, float(grey.max()) * 1.001) if norm == "linf" else float(grey.max()) * 1.001

@@ -1,0 +1,244 @@
+"""A whole run: check everything, look at the models, attack, look again."""
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from atodds import models
+from atodds.attacks import registry
+from atodds.batching import Batching, BatchSizes
+from atodds.data.images import ImageSet
+from atodds.errors import ArgumentError, ThreatError
+from atodds.evaluation import audit, battery, executor, progress
+from atodds.evaluation.folder import Folder
+from atodds.evaluation.manifest import DataInfo, Manifest, ModelInfo
+from atodds.evaluation.plan import CHUNK, Lane, Question, plan
+from atodds.evaluation.provenance import commit, machine, now, versions
+from atodds.evaluation.runner import Site
+from atodds.evaluation.store import Store
+from atodds.oracle import Oracle
+from atodds.threat import Budget, EpsSpec, Norm, parse_eps_list, parse_norm
+
+log = logging.getLogger("atodds")
+
+KEPT = 1 << 30
+"""Bytes of fooling images that are kept unless the caller decides."""
+
+_PRECISIONS = {None: "full", "float32": "full", "bfloat16": "bfloat16", "float16": "float16"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is carried out; see `atodds.evaluate` for each."""
+
+    seed: int = 0
+    precision: str | None = None
+    eot: int = 1
+    alone: bool = False
+    keep: bool | None = None
+    workers: int = 1
+    batch_size: int | None = None
+    chunk: int = CHUNK
+    command: str = ""
+    progress: bool | None = None
+
+
+def conduct(
+    brought: Mapping[str, nn.Module],
+    images: ImageSet,
+    norm: str,
+    eps: EpsSpec,
+    attacks: str | Sequence[str],
+    place: str | os.PathLike[str],
+    settings: Settings,
+) -> Store:
+    """Carry a run out, or continue it, and give its store. Arguments and errors are those of `atodds.evaluate`."""
+    ball = parse_norm(norm)
+    budgets = parse_eps_list(eps, ball)
+    specs = registry.parse(attacks, ball)
+    question = _question(ball, settings)
+    for spec in specs:
+        spec.check(ball)
+    _check_reach(ball, budgets, images)
+    _check_readable(images)
+    known = _identified(brought)
+    infos = tuple(known)
+    lanes = plan(infos, images, budgets, specs, question, chunk=settings.chunk)
+    sample, budget = battery.sampled(budgets, images)
+    looks = _looks(infos, lanes, images, sample, budget, question)
+    earlier = Store.open(place) if Folder(place).exists("run.json") else None
+    manifest = Manifest(
+        models=infos,
+        data=_described(images),
+        norm=ball,
+        budgets=budgets,
+        attacks=tuple(spec.name for spec in specs),
+        alone=settings.alone,
+        seed=settings.seed,
+        precision=question.precision,
+        eot=settings.eot,
+        keep=_keeps(settings, images, len(infos)),
+        jobs=tuple(job.key for lane in lanes for job in lane.jobs),
+        looks=(*looks.before.values(), *looks.battery.values(), looks.after),
+        batch_sizes={},
+        command=settings.command,
+        commit=commit(),
+        versions=versions(),
+        machine=machine(Oracle(next(iter(known.values())), batch_size=1).device),
+        created=earlier.manifest.created if earlier else now(),
+    )
+    if earlier:
+        manifest.grown_from(earlier.manifest, earlier.folder.place)
+    seen, sizes = {}, {}
+    for info, model in known.items():
+        batching = _batching(settings, earlier, info)
+        found = earlier.get_findings(looks.before[info.id]) if earlier else None
+        seen[looks.before[info.id]] = audit.before(info, model, images, batching) if found is None else found
+        sizes[info.id] = _measured(model, images, batching)
+    store = Store.create(place, replace(manifest, batch_sizes=sizes))
+    for key, findings in seen.items():
+        store.put_findings(key, findings)
+    with progress.bar(lanes, shown=settings.progress) as told:
+        site = Site({info.id: model for info, model in known.items()}, images, store)
+        if settings.workers == 1:
+            executor.serial(lanes, site, told)
+        else:
+            executor.processes(lanes, site, told, workers=settings.workers)
+    for info, model in known.items():
+        if store.get_findings(looks.battery[info.id]) is None:
+            batching = Batching(BatchSizes(*sizes[info.id]))
+            said = battery.battery(info, model, sample, ball, budget, seed=settings.seed, batching=batching)
+            store.put_findings(looks.battery[info.id], said)
+    store.put_findings(looks.after, battery.after(store.manifest, store.table()))
+    return store
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """Keys of what the audit found: before the run and in the battery, by model, and in the finished table."""
+
+    before: dict[str, str]
+    battery: dict[str, str]
+    after: str
+
+
+def _looks(
+    infos: Sequence[ModelInfo],
+    lanes: Sequence[Lane],
+    images: ImageSet,
+    sample: ImageSet,
+    budget: Budget,
+    question: Question,
+) -> _Looks:
+    attacked = [sample.fingerprint, question.norm, repr(budget.value), question.seed]
+    before = {info.id: _key("before", audit.VERSION, info.id, info.fingerprint, images.fingerprint) for info in infos}
+    small = {info.id: _key("battery", battery.VERSION, info.id, info.fingerprint, *attacked) for info in infos}
+    return _Looks(before, small, _key("after", battery.VERSION, [job.key for lane in lanes for job in lane.jobs]))
+
+
+def described(name: str, model: nn.Module) -> ModelInfo:
+    """What identifies a model in tables and pages."""
+    fingerprint = models.fingerprint(model)
+    return ModelInfo(
+        id=f"{name}@{fingerprint[:8]}",
+        name=name,
+        source=model.source if isinstance(model, models.Classifier) else "",
+        fingerprint=fingerprint,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+
+
+def _question(norm: Norm, settings: Settings) -> Question:
+    if settings.precision not in _PRECISIONS:
+        way_out = "Choose float32, bfloat16 or float16. Verdicts are always in the model's own precision."
+        raise ArgumentError("precision", settings.precision, "not a number format that attacks run in", way_out)
+    for name, value in (("eot", settings.eot), ("workers", settings.workers), ("chunk", settings.chunk)):
+        if value < 1:
+            raise ArgumentError(name, value, "nothing to do", "Give 1 or more.")
+    if settings.batch_size is not None and settings.batch_size < 1:
+        raise ArgumentError("batch_size", settings.batch_size, "no image at a time", "Give 1 or more, or leave it out.")
+    if not -(1 << 63) <= settings.seed < 1 << 63:
+        raise ArgumentError("seed", settings.seed, "more than 64 bits", "Give a smaller number.")
+    return Question(norm, settings.seed, _PRECISIONS[settings.precision], settings.eot, settings.alone)
+
+
+def _check_reach(norm: Norm, budgets: Sequence[Budget], images: ImageSet) -> None:
+    values = math.prod(images.shape)
+    widest = {"linf": 1.0, "l2": math.sqrt(values), "l1": float(values)}[norm]
+    for budget in budgets:
+        if budget.value > widest:
+            problem = f"no two images of {values} values are further apart than {widest:.4g} in {norm}"
+            raise ThreatError("eps", budget.text, problem, "Give a smaller eps; pixels lie in [0, 1].")
+
+
+def _check_readable(images: ImageSet) -> None:
+    """Decode every image once, so that a damaged one is found now and not after hours."""
+    for start in range(0, len(images), CHUNK):
+        images.pixels(range(start, min(start + CHUNK, len(images))))
+
+
+def _identified(brought: Mapping[str, nn.Module]) -> dict[ModelInfo, nn.Module]:
+    if not brought:
+        raise ArgumentError("models", "none", "no model to attack", "Bring at least one.")
+    known: dict[ModelInfo, nn.Module] = {}
+    for name, model in brought.items():
+        info = described(name, model)
+        twin = next((other for other in known if other.fingerprint == info.fingerprint), None)
+        if twin:
+            raise ArgumentError("models", name, f"the same model as {twin.name}", "Bring each model once.")
+        known[info] = model
+    return known
+
+
+def _described(images: ImageSet) -> DataInfo:
+    return DataInfo(
+        name=images.name,
+        split=images.split,
+        selection=images.selection,
+        fingerprint=images.fingerprint,
+        n=len(images),
+        classes=images.classes,
+        shape=images.shape,
+    )
+
+
+def _batching(settings: Settings, earlier: Store | None, info: ModelInfo) -> Batching:
+    """The batch size that was asked for, or that was measured when this run began, or one to be measured now."""
+    if settings.batch_size is not None:
+        return Batching(settings.batch_size)
+    sizes = earlier.manifest.batch_sizes.get(info.id) if earlier else None
+    return Batching(BatchSizes(*sizes) if sizes else None)
+
+
+def _measured(model: nn.Module, images: ImageSet, batching: Batching) -> tuple[int, int]:
+    """Batch sizes, found by passes on the run's images; nothing else is done with these passes."""
+    oracle = Oracle(model, batch_size=batching)
+    largest = 512 if oracle.device.type == "cpu" else 4096
+    pool = images.images(range(min(len(images), largest))).to(oracle.device)
+    pool = pool.repeat(-(-largest // len(pool)), 1, 1, 1)[:largest]
+    ids = torch.arange(len(pool))
+    with oracle.running():
+        while not batching.settled:
+            oracle.gradients(pool, lambda logits, _: logits.amax(1), ids)
+            oracle.logits(pool, ids)
+    return batching.sizes.forward, batching.sizes.gradient
+
+
+def _keeps(settings: Settings, images: ImageSet, count: int) -> bool:
+    if settings.keep is not None:
+        return settings.keep
+    size = 8 * len(images) * math.prod(images.shape) * count
+    if size > KEPT:
+        log.warning("Fooling images are not kept: up to %.1f GB. Ask for them with --keep.", size / 1e9)
+    return size <= KEPT
+
+
+def _key(*what: object) -> str:
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]

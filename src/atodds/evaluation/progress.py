@@ -1,0 +1,68 @@
+"""A progress bar for long runs: share done, images and passes a second, and an estimate of what is left."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from atodds.evaluation import runner
+from atodds.evaluation.plan import Job, Lane
+
+
+@contextmanager
+def bar(lanes: tuple[Lane, ...], *, shown: bool | None = None) -> Iterator[runner.Progress]:
+    """A bar on the error stream while the lanes run.
+
+    Args:
+        lanes: whose jobs are waited for.
+        shown: None shows it where the error stream is a terminal.
+    """
+    visible = sys.stderr.isatty() if shown is None else shown
+    if not visible:
+        yield runner.Progress()
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rates]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as display:
+        counter = _Counter(display, lanes)
+        yield runner.Progress(passes=counter.passes, job=counter.job)
+
+
+class _Counter:
+    """Turns passes and finished jobs into the bar's position.
+
+    A job's weight is the most passes that it can take: the bar moves by it when the job ends."""
+
+    def __init__(self, display: Progress, lanes: tuple[Lane, ...]) -> None:
+        jobs = [job for lane in lanes for job in lane.jobs]
+        self.display, self.total_jobs = display, len(jobs)
+        self.images = {job.key: len(lane.positions) for lane in lanes for job in lane.jobs}
+        self.task = display.add_task("", total=sum(job.weight for job in jobs), rates="")
+        self.finished, self.weight, self.made, self.images_done, self.there = 0, 0, 0, 0, 0
+        self._show("")
+
+    def passes(self, forwards: int, backwards: int) -> None:
+        self.made += forwards + backwards
+        self._show("")
+
+    def job(self, job: Job, there: bool) -> None:
+        self.finished += 1
+        self.weight += job.weight
+        self.there += there
+        self.images_done += 0 if there else self.images[job.key]
+        self._show(job.attack if job.eps == 0 else f"{job.attack} at {job.eps:.4g}")
+
+    def _show(self, what: str) -> None:
+        seconds = self.display.tasks[0].elapsed or 0
+        rates = f"{self.images_done / seconds:,.0f} images/s {self.made / seconds:,.0f} passes/s" if seconds > 1 else ""
+        kept = f", {self.there} kept" if self.there else ""
+        self.display.update(
+            self.task,
+            completed=self.weight,
+            description=f"job {min(self.finished + 1, self.total_jobs)} of {self.total_jobs}{kept}",
+            rates=f"{rates} {what}".strip(),
+        )

@@ -1,0 +1,255 @@
+"""The surface: evaluate models, and ask the run that it gives."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from torch import nn
+
+from atodds import analysis, models
+from atodds.analysis import AttackShares, ClassCurves, Curve, Median, Rate
+from atodds.data.arrays import ArrayLike
+from atodds.data.images import ImageSet
+from atodds.errors import ArgumentError, UnknownNameError
+from atodds.evaluation.conduct import Settings, conduct
+from atodds.evaluation.manifest import Finding, ModelInfo
+from atodds.evaluation.store import Store
+from atodds.threat import EpsLike, EpsSpec
+
+Images = ImageSet | tuple[ArrayLike, ArrayLike | Sequence[int]]
+Models = nn.Module | str | Sequence[nn.Module | str] | Mapping[str, nn.Module | str]
+
+
+def evaluate(
+    model: Models,
+    images: Images,
+    *,
+    norm: str = "linf",
+    eps: EpsSpec = "8/255",
+    attacks: str | Sequence[str] = "basic",
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    precision: str | None = None,
+    eot: int = 1,
+    alone: bool = False,
+    keep: bool | None = None,
+    workers: int = 1,
+    batch_size: int | None = None,
+    chunk: int | None = None,
+    command: str = "",
+    progress: bool | None = None,
+) -> "Run":
+    """Attack models on images, judge every proposal in full precision, and keep every verdict.
+
+    The same call again continues where it stopped: what is finished is not done again.
+
+    Args:
+        model: a module, images (N, C, H, W) in [0, 1] -> logits; or text for `atodds.models.load`; or several, as a
+            list or by name. Each stays on its device and is given back as it came.
+        images: an ImageSet, or a pair (images, labels) as for `ImageSet.from_arrays`.
+        norm: "linf", "l2" or "l1".
+        eps: a number, text ("8/255"), a range ("0:8/255:1/255"), or a list of these.
+        attacks: a preset or attacks by name ("fgsm,pgd(steps=100)"), in the order in which they run.
+        out: folder or bucket of the run; a new temporary folder where left out.
+        seed: decides every random draw, with each image's id.
+        precision: "bfloat16" or "float16" attacks in it; verdicts are always in the model's own precision.
+        eot: passes that each answer of a random model is averaged over.
+        alone: run every attack on every correctly classified image, not only on those that none before it fooled.
+        keep: keep the fooling images; None keeps them up to 1 GiB.
+        workers: processes on this machine.
+        batch_size: images at once; None measures it.
+        chunk: images of a job, at most: what a crash can lose.
+        command: what the page shows as the command that made it.
+        progress: show a bar; None shows it on a terminal.
+
+    Raises:
+        ArgumentError, ThreatError, UnknownNameError: an argument that cannot work.
+        DataError: images or labels that cannot be used.
+        ModelError, LogitsError: a model that cannot be used.
+        RunError: a folder that cannot be used, a disk that is full, a worker that died.
+    """
+    settings = Settings(
+        seed=seed, precision=precision, eot=eot, alone=alone, keep=keep, workers=workers, batch_size=batch_size,
+        command=command, progress=progress, **({} if chunk is None else {"chunk": chunk}),
+    )  # fmt: skip
+    place = tempfile.mkdtemp(prefix="atodds-") if out is None else out
+    return Run(conduct(_brought(model), _set(images), norm, eps, attacks, place, settings))
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """What a run found on one model. Rates carry their n and a 95 % interval."""
+
+    store: Store
+    info: ModelInfo
+
+    @property
+    def accuracy(self) -> Rate:
+        """The share of images that are classified correctly."""
+        return analysis.accuracy(self.store.table(), self.info.id)
+
+    def robust_accuracy(self, eps: EpsLike) -> Rate:
+        """The share of images that are classified correctly and that no attack fooled within `eps`.
+
+        Raises:
+            ThreatError: a budget that means nothing.
+        """
+        return analysis.robust_accuracy(self.store.table(), self.info.id, self.store.manifest.norm, eps)
+
+    def curve(self, eps: EpsSpec | None = None) -> Curve:
+        """Robust accuracy over budgets; those of the run if none are given."""
+        budgets = self.store.manifest.budgets if eps is None else eps
+        return analysis.curve(self.store.table(), self.info.id, self.store.manifest.norm, budgets)
+
+    def per_class(self, eps: EpsSpec | None = None) -> ClassCurves:
+        """The curve of each class."""
+        manifest = self.store.manifest
+        budgets = manifest.budgets if eps is None else eps
+        return analysis.per_class(self.store.table(), self.info.id, manifest.norm, budgets, manifest.data.classes)
+
+    def attack_shares(self) -> AttackShares:
+        """What each attack added, at each budget of the run."""
+        manifest = self.store.manifest
+        return analysis.attack_shares(
+            self.store.table(), self.info.id, manifest.norm, manifest.budgets, manifest.attacks, alone=manifest.alone
+        )
+
+    @property
+    def median_distance(self) -> Median:
+        """The median over the correctly classified images of the smallest distance at which one was fooled."""
+        return analysis.median_distance(self.store.table(), self.info.id, self.store.manifest.norm)
+
+    @property
+    def audit(self) -> tuple[Finding, ...]:
+        """What speaks against believing these numbers, the gravest first."""
+        return tuple(finding for finding in self.store.findings() if finding.model == self.info.id)
+
+
+class Run:
+    """A finished run. With one model it answers for that model; with several, `run["name"]` answers for each.
+
+    Args:
+        store: of the run.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @classmethod
+    def open(cls, place: str | os.PathLike[str]) -> "Run":
+        """The run in a folder.
+
+        Raises:
+            NotARunError: the folder holds none.
+            NewerRunError: a newer version made it.
+        """
+        return cls(Store.open(place))
+
+    @property
+    def place(self) -> str:
+        """The run's folder."""
+        return self.store.folder.place
+
+    @property
+    def models(self) -> tuple[ModelResult, ...]:
+        """The results on each model, in the order in which they were given."""
+        return tuple(ModelResult(self.store, info) for info in self.store.manifest.models)
+
+    def __getitem__(self, name: str) -> ModelResult:
+        """The results on the model of that name, or of that id.
+
+        Raises:
+            UnknownNameError: the run has no such model.
+        """
+        found = next((result for result in self.models if name in (result.info.id, result.info.name)), None)
+        if found is None:
+            raise UnknownNameError.among("model", name, [result.info.name for result in self.models])
+        return found
+
+    @property
+    def accuracy(self) -> Rate:
+        """As in `ModelResult`, for a run of one model."""
+        return self._only().accuracy
+
+    def robust_accuracy(self, eps: EpsLike) -> Rate:
+        """As in `ModelResult`, for a run of one model."""
+        return self._only().robust_accuracy(eps)
+
+    def curve(self, eps: EpsSpec | None = None) -> Curve:
+        """As in `ModelResult`, for a run of one model."""
+        return self._only().curve(eps)
+
+    def per_class(self, eps: EpsSpec | None = None) -> ClassCurves:
+        """As in `ModelResult`, for a run of one model."""
+        return self._only().per_class(eps)
+
+    def attack_shares(self) -> AttackShares:
+        """As in `ModelResult`, for a run of one model."""
+        return self._only().attack_shares()
+
+    @property
+    def audit(self) -> tuple[Finding, ...]:
+        """What speaks against believing the numbers, over all models, the gravest first."""
+        return self.store.findings()
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """Every verdict."""
+        return self.store.table()
+
+    def report(self, file: str | os.PathLike[str] | None = None) -> Path:
+        """Write the page, one file that needs nothing else: `report.html` in the run's folder where none is given."""
+        from atodds import report  # charts take a while to import, and most scripts draw none
+
+        return report.write(self.store, Path(self.place) / "report.html" if file is None else Path(file))
+
+    def __repr__(self) -> str:
+        names = ", ".join(result.info.name for result in self.models)
+        return f"<Run of {names} on {self.store.manifest.data.name} in {self.place}>"
+
+    def _only(self) -> ModelResult:
+        if len(self.models) > 1:
+            names = ", ".join(repr(result.info.name) for result in self.models)
+            raise ArgumentError("model", "none", "the run has several models", f'Ask one: run["name"], of {names}.')
+        return self.models[0]
+
+
+def _set(images: Images) -> ImageSet:
+    if isinstance(images, ImageSet):
+        return images
+    if not isinstance(images, (tuple, list)) or len(images) != 2:
+        raise ArgumentError(
+            "images", type(images).__name__, "not images with labels", "Pass an ImageSet or (images, labels)."
+        )
+    pixels, labels = images
+    return ImageSet.from_arrays(pixels, labels)
+
+
+def _brought(model: Models) -> dict[str, nn.Module]:
+    """Models by name. Text is loaded; a module without a name is called by its class, with a number for the second."""
+    if isinstance(model, Mapping):
+        return {name: _loaded(one, name) for name, one in model.items()}
+    several = [model] if isinstance(model, (nn.Module, str)) else list(model)
+    named: dict[str, nn.Module] = {}
+    for one in several:
+        module = _loaded(one)
+        plain = models.name_of(module)
+        name = next(name for name in _numbered(plain, len(several) + 1) if name not in named)
+        named[name] = module
+    return named
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    return [name, *(f"{name}-{number}" for number in range(2, count + 1))]
+
+
+def _loaded(model: object, name: str | None = None) -> nn.Module:
+    if isinstance(model, str):
+        return models.load(model, name=name)
+    if not isinstance(model, nn.Module):
+        way_out = "Pass a torch.nn.Module, or text for atodds.models.load."
+        raise ArgumentError("model", type(model).__name__, "not a model", way_out)
+    return model
