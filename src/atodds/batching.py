@@ -17,13 +17,13 @@ Kind = Literal["forward", "gradient"]
 
 SMALLEST, LARGEST = 16, {"cpu": 256}
 LARGEST_ELSEWHERE = 4096
-TRIALS = 2
+ROUNDS = 3
 LONG = 1.0
 """A batch that takes longer than this many seconds is large enough."""
 NEARLY = 0.95
 """A smaller batch is taken when it does this share of the fastest one's images a second."""
-WORTHWHILE = 0.7
-"""The search ends at a batch that does less than this share."""
+WORTHWHILE = 0.5
+"""Batches above one that does less than this share are not tried again."""
 
 
 @dataclass(frozen=True)
@@ -36,40 +36,40 @@ class BatchSizes:
 
 @dataclass
 class _Search:
-    """Tries batches of doubling size, each twice, until one is much slower or the largest is done; then takes the
-    smallest that is nearly as fast as the fastest. The first batch of all only warms the model up."""
+    """Tries batches of 16, 32, ... in rounds, so that a machine that others use too slows all of them alike; then takes
+    the smallest that is nearly as fast as the fastest. The first batch of all only warms the model up, a batch that is
+    much slower than the fastest is not tried again, and one that takes long is the largest."""
 
     limit: int = LARGEST_ELSEWHERE
     size: int = SMALLEST
     settled: bool = False
-    rates: dict[int, list[float]] = field(default_factory=dict)
+    rounds: int = 0
+    rates: dict[int, float] = field(default_factory=dict)
     warm: bool = False
 
     def record(self, images: int, seconds: float) -> None:
-        if not self.warm:
-            self.warm = True
-            if seconds > LONG:
-                self.settle(self.size)
-            return
         if images < 0.75 * self.size:
             return
-        rates = self.rates.setdefault(self.size, [])
-        rates.append(images / max(seconds, 1e-9))
-        if len(rates) < TRIALS:
+        if not self.warm:
+            self.warm = True
+            self.limit = self.size if seconds > LONG else self.limit
             return
-        fastest = max(max(found) for found in self.rates.values())
-        if max(rates) < WORTHWHILE * fastest or seconds > LONG or self.size * 2 > self.limit:
+        self.rates[self.size] = max(self.rates.get(self.size, 0.0), images / max(seconds, 1e-9))
+        if seconds > LONG or self.rates[self.size] < WORTHWHILE * max(self.rates.values()):
+            self.limit = min(self.limit, self.size)
+        self.size *= 2
+        if self.size > self.limit:
+            self.size, self.rounds = SMALLEST, self.rounds + 1
+        if self.rounds == ROUNDS:
             self.settle(self.best)
-        else:
-            self.size *= 2
 
     @property
     def best(self) -> int:
         """The smallest size that is nearly as fast as the fastest so far."""
         if self.settled or not self.rates:
             return self.size
-        fastest = max(max(found) for found in self.rates.values())
-        return min(size for size, found in self.rates.items() if max(found) >= NEARLY * fastest)
+        fastest = max(self.rates.values())
+        return min(size for size, rate in self.rates.items() if rate >= NEARLY * fastest)
 
     def settle(self, size: int) -> None:
         self.size, self.settled = size, True
@@ -116,7 +116,8 @@ class Batching:
 
     def _fits(self, search: _Search, batch: slice, device: torch.device, work: Callable[[slice], None]) -> bool:
         if not search.settled:
-            search.limit = LARGEST.get(device.type, LARGEST_ELSEWHERE)
+            if not search.warm:
+                search.limit = LARGEST.get(device.type, LARGEST_ELSEWHERE)
             _wait(device)
         began = time.perf_counter()
         try:

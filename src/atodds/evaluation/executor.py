@@ -3,16 +3,17 @@
 Every worker writes its own shards into the run's folder, so a worker that dies loses nothing that was finished.
 """
 
-import concurrent.futures
 import multiprocessing
 import os
 import pickle
 import queue
+import signal
 import sys
-import threading
+import traceback
 from collections.abc import Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch import nn
 
 from atodds import models
 from atodds.data.images import ImageSet
-from atodds.errors import ArgumentError, ModelError, WorkerError
+from atodds.errors import ArgumentError, AtoddsError, ModelError, WorkerError
 from atodds.evaluation.manifest import Manifest
 from atodds.evaluation.plan import Job, Lane
 from atodds.evaluation.runner import Progress, Site, run_lane
@@ -46,31 +47,51 @@ def processes(lanes: Sequence[Lane], site: Site, progress: Progress, *, workers:
     Raises:
         ArgumentError: a model that cannot be sent.
         WorkerError: a worker died. What was finished is kept.
+        AtoddsError: what a worker raised.
     """
-    site.images.images([0])  # a set that cannot be read is found here, not in every worker
     tickets = {name: _ticket(name, model) for name, model in site.models.items()}
     order = _Order(tickets, site.images, site.store.folder.place, site.store.manifest)
     context = multiprocessing.get_context("spawn")
-    news: Any = context.Queue()
-    listener = threading.Thread(target=_listen, args=(news, progress), daemon=True)
-    listener.start()
+    tasks, news = context.Queue(), context.Queue()
+    for task in [*lanes, *[None] * workers]:
+        tasks.put(task)
     threads = max(1, _cores() // workers)
-    pool = concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_settle_in, initargs=(order, news, threads)
-    )
+    crew = [context.Process(target=_work, args=(order, tasks, news, threads), daemon=True) for _ in range(workers)]
     try:
-        futures = [pool.submit(_work, lane) for lane in lanes]
-        for done in concurrent.futures.as_completed(futures):
-            done.result()
-    except BrokenProcessPool as error:
-        raise WorkerError(
-            "A worker process ended before its work: it was killed, or the memory ran out. What was finished is kept; "
-            "the same command continues. With less memory, give fewer --workers or a smaller --batch-size."
-        ) from error
+        for member in crew:
+            member.start()
+        _follow(crew, news, len(lanes), progress)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        news.put(None)
-        listener.join()
+        for member in crew:
+            member.terminate()
+        for member in crew:
+            member.join()
+        for channel in (tasks, news):
+            channel.cancel_join_thread()
+            channel.close()
+
+
+def _follow(crew: Sequence[BaseProcess], news: "Queue[Any]", lanes: int, progress: Progress) -> None:
+    """Tell what the workers tell, until all lanes are done."""
+    while lanes:
+        try:
+            said = news.get(timeout=1)
+        except queue.Empty:
+            if any(member.exitcode not in (None, 0) for member in crew):
+                raise WorkerError(
+                    "A worker process ended before its work: it was killed, or the memory ran out. What was finished "
+                    "is kept; the same command continues. With less memory, give fewer workers or a smaller batch size."
+                ) from None
+            continue
+        match said:
+            case None:
+                lanes -= 1
+            case BaseException():
+                raise said
+            case Job(), there:
+                progress.job(said[0], there)
+            case forwards, backwards:
+                progress.passes(forwards, backwards)
 
 
 @dataclass(frozen=True)
@@ -92,38 +113,24 @@ class _Order:
     manifest: Manifest
 
 
-_here: dict[str, Any] = {}
-"""In a worker: its site and its way to tell news. A worker process serves one order in its life."""
-
-
-def _settle_in(order: _Order, news: Any, threads: int) -> None:
+def _work(order: _Order, tasks: "Queue[Any]", news: "Queue[Any]", threads: int) -> None:
+    """A worker's life: lanes from `tasks` until there are no more. An interruption is for the parent to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
-    site_models = {name: _redeem(name, ticket) for name, ticket in order.tickets.items()}
-    _here["site"] = Site(site_models, order.images, Store(order.place, order.manifest))
-    _here["news"] = news
-
-
-def _work(lane: Lane) -> None:
-    news = _here["news"]
     told = Progress(
         passes=lambda forwards, backwards: news.put((forwards, backwards)),
         job=lambda job, there: news.put((job, there)),
     )
-    run_lane(lane, _here["site"], told)
-
-
-def _listen(news: Any, progress: Progress) -> None:
-    while True:
-        try:
-            said = news.get()
-        except (EOFError, OSError, queue.Empty):
-            return
-        if said is None:
-            return
-        if isinstance(said[0], Job):
-            progress.job(*said)
-        else:
-            progress.passes(*said)
+    try:
+        site_models = {name: _redeem(name, ticket) for name, ticket in order.tickets.items()}
+        site = Site(site_models, order.images, Store(order.place, order.manifest))
+        while (lane := tasks.get()) is not None:
+            run_lane(lane, site, told)
+            news.put(None)
+    except AtoddsError as error:
+        news.put(error)
+    except Exception as error:  # noqa: BLE001 - carried to the parent, which raises it
+        news.put(WorkerError(f"A worker failed: {type(error).__name__}: {error}\n{traceback.format_exc()}"))
 
 
 def _ticket(name: str, model: nn.Module) -> _Ticket:
