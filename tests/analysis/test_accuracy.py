@@ -122,7 +122,7 @@ def test_robust_accuracy_only_falls_as_eps_grows(images: list[tuple[float, float
 
 def test_classes_have_their_own_curves() -> None:
     classes = analysis.per_class(TABLE, "a@1", "linf", [0, 0.05, 0.2], ["cat", "dog", "ship"])
-    assert classes.classes == ("cat", "dog")
+    assert (classes.labels, classes.classes) == ((0, 1), ("cat", "dog"))
     assert classes.missing == ("ship",)
     cat, dog = classes.curves
     assert [rate.value for rate in cat.rates] == [1.0, 0.5, 0.0]

@@ -72,11 +72,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class ClassCurves:
-    """A curve for each of the `classes` that have images, in label order; `missing` names the others."""
+    """A curve for each of the `classes` that have images, in the order of their `labels`; `missing` names the others."""
 
     model: str
     norm: Norm
     budgets: tuple[Budget, ...]
+    labels: tuple[int, ...]
     classes: tuple[str, ...]
     curves: tuple[Curve, ...]
     missing: tuple[str, ...]
@@ -165,6 +166,7 @@ def per_class(table: pl.DataFrame, model: str, norm: str, budgets: EpsSpec, clas
         model,
         found.norm,
         wanted,
+        labels=tuple(present),
         classes=tuple(classes[label] for label in present),
         curves=tuple(_curve(found, wanted, members[label]) for label in present),
         missing=tuple(name for name, member in zip(classes, members, strict=True) if not member.any()),

@@ -1,0 +1,179 @@
+"""A made-up run whose every number is known, large enough for every part of a page."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from atodds.evaluation.manifest import DataInfo, Finding, Manifest, ModelInfo
+from atodds.evaluation.store import Kept
+from atodds.threat import Budget, parse_eps_list
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+ATTACKS = ("apgd-ce", "apgd-t", "square")
+COSTS = {"apgd-ce": (100, 99), "apgd-t": (900, 891), "square": (5000, 0)}
+
+
+@dataclass(frozen=True)
+class MadeModel:
+    """A model by its name, its accuracy, and the typical distance (in 1/255) of its images to the boundary."""
+
+    name: str
+    accuracy: float
+    typical: float
+    parameters: int = 269_722
+
+
+@dataclass(frozen=True, eq=False)
+class MadeRun:
+    """What a page reads of a run, from memory."""
+
+    manifest: Manifest
+    rows: pl.DataFrame
+    said: tuple[Finding, ...] = ()
+
+    def table(self) -> pl.DataFrame:
+        return self.rows
+
+    def findings(self) -> tuple[Finding, ...]:
+        return self.said
+
+    def seconds(self) -> pl.DataFrame:
+        of = self.rows.group_by("model", "attack", "eps", maintain_order=True)
+        return of.agg((pl.col("forwards") + pl.col("backwards")).sum().cast(pl.Float64).mul(1e-4).alias("seconds"))
+
+    def kept(self, model: str, ids: Sequence[int]) -> Mapping[int, Kept]:
+        if not self.manifest.keep:
+            return {}
+        rows = self.rows.filter((pl.col("model") == model) & pl.col("image").is_in(list(ids)) & pl.col("fooled"))
+        found = {}
+        for image, distance in rows.group_by("image").agg(pl.col("linf").min()).iter_rows():
+            rng = np.random.default_rng(image)
+            original = _picture(rng, self.manifest.data.shape)
+            step = np.where(rng.random(original.shape) < 0.5, -distance, distance).astype(np.float32)
+            found[image] = Kept(original, np.clip(original + step, 0, 1), 0.93, 0.51)
+        return found
+
+
+Make = Callable[..., MadeRun]
+
+
+def made_run(
+    models: Sequence[MadeModel] = (
+        MadeModel("resnet20", 0.92, 0.35),
+        MadeModel("smallresnet_robust", 0.78, 4.0, 112_006),
+    ),
+    *,
+    n: int = 500,
+    classes: Sequence[str] = CLASSES,
+    eps: str = "0:8/255:1/255",
+    attacks: Sequence[str] = ATTACKS,
+    norm: str = "linf",
+    shape: tuple[int, int, int] = (3, 32, 32),
+    findings: Sequence[Finding] = (),
+    alone: bool = False,
+    **manifest: object,
+) -> MadeRun:
+    """A run of made-up models.
+
+    An image's distance is log-normal around its model's typical one, farther for classes of higher label. The first
+    attack finds it at 1.15 times that distance, the second at 1.03 times, the last one only at it.
+    """
+    budgets = parse_eps_list(eps, norm)
+    infos = tuple(
+        ModelInfo(f"{model.name}@{k:08x}", model.name, f"zoo.py:{model.name}", f"{k:064x}", model.parameters)
+        for k, model in enumerate(models)
+    )
+    rows: list[dict[str, object]] = []
+    for place, (info, model) in enumerate(zip(infos, models, strict=True)):
+        rows += _verdicts(info.id, model, place, n, len(classes), budgets, attacks, norm, alone)
+    described = Manifest(
+        models=infos,
+        data=DataInfo("cifar10", "test", f"balanced {n}", "d" * 64, n, tuple(classes), shape),
+        norm=norm,
+        budgets=budgets,
+        attacks=tuple(attacks),
+        alone=alone,
+        seed=0,
+        precision="full",
+        eot=1,
+        keep=True,
+        jobs=(),
+        looks=(),
+        batch_sizes={},
+        command="atodds bench zoo.py:resnet20 zoo.py:smallresnet_robust --data cifar10 --eps 0:8/255:1/255",
+        commit="a17c1a0" * 5 + "a17c1",
+        versions={"atodds": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "numpy": "2.4.6"},
+        machine={"device": "cpu", "processor": "made up", "cores": "2", "system": "Linux x86_64"},
+        created="2026-10-25T09:00:00+00:00",
+    )
+    return MadeRun(replace(described, **manifest), pl.DataFrame(rows), tuple(findings))  # type: ignore[arg-type]
+
+
+def _verdicts(
+    model: str, made: MadeModel, seed: int, n: int, classes: int, budgets: Sequence[Budget], attacks: Sequence[str],
+    norm: str, alone: bool,
+) -> list[dict[str, object]]:  # fmt: skip
+    rng = np.random.default_rng(100 + seed)
+    rows: list[dict[str, object]] = []
+    for image in range(n):
+        label = image % classes
+        wrong = rng.random() > made.accuracy
+        distance = made.typical / 255 * math.exp(rng.normal(0, 0.8)) * (0.5 + label / classes)
+        clean = (label + 1) % classes if wrong else label
+        same = {
+            "model": model,
+            "data": "cifar10@dddddddd",
+            "image": image,
+            "label": label,
+            "clean": clean,
+            "norm": norm,
+        }
+
+        def verdict(
+            attack: str, eps: float, at: float, passes: tuple[int, int], same: dict[str, object] = same
+        ) -> None:
+            fooled = math.isfinite(at)
+            far = {"l0": 3072.0 if fooled else math.inf, "l1": at * 3072, "l2": at * math.sqrt(3072), "linf": at}
+            rows.append(
+                same
+                | {"attack": attack, "eps": eps, "target": None, "prediction": (int(str(same["label"])) + 1) % classes}
+                | {"fooled": fooled, **far, "forwards": passes[0], "backwards": passes[1], "seed": 0}
+            )
+
+        verdict("clean", 0.0, 0.0 if wrong else math.inf, (1, 0))
+        done: set[str] = set()
+        for budget in budgets[0 if budgets[0].value else 1 :]:
+            for attack, slack in zip(attacks, (1.15, 1.03, 1.0), strict=False):
+                if wrong or attack in done:
+                    continue
+                hit = distance * slack <= budget.value
+                verdict(attack, budget.value, budget.value if hit else math.inf, COSTS[attack])
+                if hit:
+                    done |= {attack} if alone else set(attacks)
+    return rows
+
+
+def _picture(
+    rng: np.random.Generator, shape: tuple[int, int, int]
+) -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
+    """A smooth picture: waves of a few colours."""
+    channels, height, width = shape
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    waves = [np.sin(rng.uniform(2, 9) * x + rng.uniform(2, 9) * y + rng.uniform(0, 6)) for _ in range(channels)]
+    return (0.5 + 0.4 * np.stack(waves)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def make() -> Make:
+    """Makes runs: `make(models, n=..., classes=..., eps=..., ...)`."""
+    return made_run
+
+
+@pytest.fixture(scope="session")
+def run() -> MadeRun:
+    """Two models, 10 classes, 500 images, 9 budgets, 3 attacks."""
+    return made_run()
