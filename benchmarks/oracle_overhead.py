@@ -39,11 +39,11 @@ def measure(model: nn.Module, images: Tensor, labels: Tensor, batch: int, rounds
     def objective(logits: Tensor, positions: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels[positions], reduction="none")
 
-    contenders: dict[str, Callable[[], object]] = {
-        "oracle gradients": lambda: oracle.gradients(images, objective, ids),
-        "bare gradients": lambda: bare_gradients(model, images, labels, batch),
-        "oracle logits": lambda: oracle.logits(images, ids),
-        "bare logits": lambda: bare_logits(model, images, batch),
+    contenders: dict[str, Callable[[int], object]] = {
+        "oracle gradients": lambda _: oracle.gradients(images, objective, ids),
+        "bare gradients": lambda _: bare_gradients(model, images, labels, batch),
+        "oracle logits": lambda _: oracle.logits(images, ids),
+        "bare logits": lambda _: bare_logits(model, images, batch),
     }
     ours = oracle.gradients(images, objective, ids).gradient
     torch.testing.assert_close(ours, bare_gradients(model, images, labels, batch), rtol=1e-4, atol=1e-7)

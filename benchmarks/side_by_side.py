@@ -5,6 +5,7 @@ runs every contender once, the order rotates from round to round, and only ratio
 """
 
 import argparse
+import copy
 import importlib.util
 import os
 import platform
@@ -52,21 +53,20 @@ class Timed:
         return spread(np.asarray(self.seconds[name]) / np.asarray(self.seconds[to]))
 
 
-def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> Timed:
+def interleaved(contenders: Mapping[str, Callable[[int], object]], rounds: int) -> Timed:
     """Runs every contender once a round, in an order that rotates, and keeps the seconds.
 
     Args:
-        contenders: what to run, by name.
-        rounds: timed rounds.
-        warm_up: rounds before them whose times are dropped.
+        contenders: what to run, by name; called with the number of the round.
+        rounds: timed rounds. Round -1 goes before them, and its times are dropped.
     """
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(-warm_up, rounds):
+    for turn in range(-1, rounds):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
             start = time.perf_counter()
-            contenders[name]()
+            contenders[name](turn)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if turn >= 0:
@@ -86,13 +86,15 @@ def spread(ratios: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]", draws: i
 class Counting(nn.Module):
     """A model that counts the images it is asked for, and those whose gradient is asked for.
 
-    Every library under comparison is given one, so that its passes are counted at the model, not as it reports them.
+    Every library under comparison is given one around a copy of its own, in eval mode: passes are counted at the
+    model, not as a library reports them, and no library can alter what another one attacks.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model = copy.deepcopy(model)
         self.forwards = self.backwards = 0
+        self.eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (N, K) of images (N, C, H, W) in [0, 1]."""
@@ -107,10 +109,8 @@ class Counting(nn.Module):
         self.backwards += count
 
     def passes(self, images: int) -> str:
-        """Passes an image since the last call, as "21.0 forward, 20.0 backward"; counting starts again."""
-        text = f"{self.forwards / images:.1f} forward, {self.backwards / images:.1f} backward"
-        self.forwards = self.backwards = 0
-        return text
+        """Passes an image since the model was wrapped, as "21.0 + 20.0": forward, backward."""
+        return f"{self.forwards / images:.1f} + {self.backwards / images:.1f}"
 
 
 def factory(spec: str) -> nn.Module:

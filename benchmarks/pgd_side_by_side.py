@@ -1,0 +1,198 @@
+"""FGSM and PGD against torchattacks and foolbox: same model, images, eps, steps, step size and random start.
+
+    make benchmarks-setup
+    python benchmarks/pgd_side_by_side.py --model FILE.py:FACTORY --data cifar10 --root FOLDER
+
+Every library attacks the same correctly classified images, all of them in one call. Each round takes another seed.
+What a library returns is judged here, the same way for all: another prediction than the label, in the box, and within
+eps, with a tolerance of 1e-4 of it for rounding. Passes are counted at the model. A ratio below 1: atodds is faster.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import foolbox
+import torch
+import torchattacks
+from torch import Tensor, nn
+
+import atodds.data
+from atodds import norms
+from atodds.attacks import fgsm, pgd
+from atodds.threat import Threat, parse_eps_list
+from side_by_side import Counting, factory, interleaved, machine, options, table
+
+TOLERANCE = 1e-4
+OURS = "atodds"
+
+Call = Callable[[nn.Module, int], Tensor]
+"""(model, seed) -> images."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One attack in one ball."""
+
+    attack: str
+    threat: Threat
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.attack} {self.threat.norm} eps {self.threat.eps:.4g}, {self.steps} steps of {self.size:.3g}"
+
+    @property
+    def size(self) -> float:
+        """Length of a step, for every library."""
+        return self.threat.eps if self.attack == "FGSM" else 2.5 * self.threat.eps / self.steps
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How many images a library fooled in each round."""
+
+    images: Tensor
+    labels: Tensor
+    threat: Threat
+    counts: dict[str, list[int]] = field(default_factory=dict)
+
+    def take(self, name: str, model: nn.Module, proposals: Tensor) -> None:
+        """Count the proposals that fool."""
+        with torch.no_grad():
+            other = torch.cat([model(part).argmax(1) for part in proposals.split(256)]) != self.labels
+        away = norms.distance(proposals.double(), self.images.double(), self.threat.norm)
+        inside = (away <= self.threat.eps * (1 + TOLERANCE)) & ((proposals >= 0) & (proposals <= 1)).flatten(1).all(1)
+        self.counts.setdefault(name, []).append(int((other & inside).sum()))
+
+    def total(self, name: str) -> int:
+        """Fooled over all rounds."""
+        return sum(self.counts[name])
+
+
+def contenders(question: Question, images: Tensor, labels: Tensor) -> dict[str, Call]:
+    """Who takes part in a question, each at the same settings."""
+    threat, steps, size = question.threat, question.steps, question.size
+    if question.attack == "FGSM":
+        found: dict[str, Call] = {OURS: lambda model, _: fgsm(model, images, labels, threat)}
+    else:
+        found = {
+            OURS: lambda model, seed: pgd(model, images, labels, threat, steps=steps, step_size=size, seed=seed),
+            "atodds, stop=False": lambda model, seed: pgd(
+                model, images, labels, threat, steps=steps, step_size=size, seed=seed, stop=False
+            ),
+        }
+    for name, make in (_of_torchattacks(question) | _of_foolbox(question)).items():
+        found[name] = _seeded(make, images, labels)
+    return found
+
+
+def _seeded(make: Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]], images: Tensor, labels: Tensor) -> Call:
+    def call(model: nn.Module, seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return make(model)(images, labels)
+
+    return call
+
+
+Peers = dict[str, Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]]]
+
+
+def _of_torchattacks(question: Question) -> Peers:
+    eps, steps, size = question.threat.eps, question.steps, question.size
+    match question.attack, question.threat.norm:
+        case "FGSM", "linf":
+            return {"torchattacks FGSM": lambda model: torchattacks.FGSM(model, eps=eps)}
+        case "PGD", "linf":
+            return {"torchattacks PGD": lambda model: torchattacks.PGD(model, eps=eps, alpha=size, steps=steps)}
+        case "PGD", "l2":
+            return {"torchattacks PGDL2": lambda model: torchattacks.PGDL2(model, eps=eps, alpha=size, steps=steps)}
+        case _:
+            return {}
+
+
+def _of_foolbox(question: Question) -> Peers:
+    known = {
+        ("FGSM", "linf"): foolbox.attacks.LinfFastGradientAttack,
+        ("FGSM", "l2"): foolbox.attacks.L2FastGradientAttack,
+        ("FGSM", "l1"): foolbox.attacks.L1FastGradientAttack,
+        ("PGD", "linf"): foolbox.attacks.LinfPGD,
+        ("PGD", "l2"): foolbox.attacks.L2PGD,
+        ("PGD", "l1"): foolbox.attacks.SparseL1DescentAttack,
+    }
+    kind = known[question.attack, question.threat.norm]
+    settings = {} if question.attack == "FGSM" else {"steps": question.steps, "abs_stepsize": question.size}
+    attack = kind(random_start=question.attack == "PGD", **settings)
+
+    def make(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+        def call(images: Tensor, labels: Tensor) -> Tensor:
+            bounded = foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)
+            clipped: Tensor = attack(bounded, images, labels, epsilons=question.threat.eps)[1]
+            return clipped
+
+        return call
+
+    return {f"foolbox {kind.__name__.removesuffix('Attack')}": make}
+
+
+def ask(question: Question, model: nn.Module, images: Tensor, labels: Tensor, given: argparse.Namespace) -> list[str]:
+    """Prints the table of one question; returns the lines where atodds comes second."""
+    calls = contenders(question, images, labels)
+    wrapped = {name: Counting(model) for name in calls}
+    judged = Judged(images, labels, question.threat)
+    proposals: dict[tuple[str, int], Tensor] = {}
+
+    def run(name: str) -> Callable[[int], object]:
+        def once(turn: int) -> None:
+            proposals[name, turn] = calls[name](wrapped[name], given.seed + turn + 1)
+
+        return once
+
+    timed = interleaved({name: run(name) for name in calls}, given.rounds)
+    for (name, turn), found in proposals.items():
+        if turn >= 0:
+            judged.take(name, model, found)
+    rows = [["", "fooled, by round", "passes an image", "seconds of atodds / of this"]]
+    for name in calls:
+        passes = wrapped[name].passes(len(images) * (given.rounds + 1))
+        ratio = "" if name == OURS else str(timed.ratio(OURS, name))
+        rows.append([name, " ".join(map(str, judged.counts[name])), passes, ratio])
+    print(f"\n{question}, {len(images)} images\n{table(rows)}")
+    behind = [f"{question}: {name} fools {judged.total(name)}, atodds {judged.total(OURS)}" for name in calls]
+    behind = [line for line, name in zip(behind, calls, strict=True) if judged.total(name) > judged.total(OURS)]
+    peers = [name for name in calls if not name.startswith(OURS)]
+    slower = [name for name in peers if timed.ratio(OURS, name).median > 1]
+    return behind + [f"{question}: {timed.ratio(OURS, name)} times the seconds of {name}" for name in slower]
+
+
+def main() -> None:
+    """Asks each question in turn, and ends with the cases where atodds comes second."""
+    parser = options(__doc__.splitlines()[0], limit=200, rounds=5)
+    parser.add_argument("--data", default="cifar10", help="a name or path that atodds.data.load reads")
+    parser.add_argument("--root", default=None, help="where a named data set lies")
+    parser.add_argument("--linf", default="0.5/255,1/255", help="budgets, comma-separated")
+    parser.add_argument("--l2", default="0.1,0.2", help="budgets, comma-separated")
+    parser.add_argument("--l1", default="2,4", help="budgets, comma-separated")
+    parser.add_argument("--steps", default="10,40", help="steps of PGD, comma-separated")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    model = factory(given.model)
+    every = atodds.data.load(given.data, root=given.root, limit=2 * given.limit)
+    images, labels = every.images(), torch.from_numpy(every.labels)
+    with torch.no_grad():
+        right = torch.cat([model(part).argmax(1) for part in images.split(256)]) == labels
+    images, labels = images[right][: given.limit], labels[right][: given.limit]
+    print(f"{machine()}; torchattacks 3.5.1, foolbox {foolbox.__version__}")
+    print(f"{given.model} on {len(images)} correctly classified images of {every.name} {every.split}")
+    behind: list[str] = []
+    for norm, budgets in (("linf", given.linf), ("l2", given.l2), ("l1", given.l1)):
+        for eps in parse_eps_list(budgets, norm) if budgets else ():
+            threat = Threat(norm, eps)
+            questions = [Question("FGSM", threat, 1)]
+            questions += [Question("PGD", threat, int(steps)) for steps in given.steps.split(",")]
+            for question in questions:
+                behind += ask(question, model, images, labels, given)
+    print("\nWhere atodds comes second:", *(behind or ["nowhere in these rounds"]), sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()
