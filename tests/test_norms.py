@@ -435,7 +435,7 @@ def test_random_points_are_uniform_in_the_ball(norm: Norm, d: int) -> None:
     assert stats.kstest(radii**d, "uniform").pvalue > 1e-3
     # directions: no side is preferred, no coordinate is larger, and every pair of coordinates is uncorrelated
     values = delta.numpy()
-    assert (stats.binomtest(int((values[:, k] > 0).sum()), n).pvalue > 1e-4 for k in range(d))
+    assert all(stats.binomtest(int((values[:, k] > 0).sum()), n).pvalue > 1e-4 for k in range(d))
     assert stats.ks_2samp(abs(values[:, 0]), abs(values[:, -1])).pvalue > 1e-3
     spread = np.corrcoef(values.T) - np.eye(d)
     assert abs(spread).max() < 5 / math.sqrt(n)

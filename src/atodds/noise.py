@@ -8,15 +8,20 @@ bits, so it is the same number in float32 and float64.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from atodds.errors import ArgumentError
 
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
 _WORD = 1 << 64
+_MOST = 1 << 24
+_BLOCK = 2**17
+"""Words that are mixed at once on a CPU, so that they stay in the cache."""
 
 
 def uniform(
@@ -39,14 +44,20 @@ def uniform(
         step: which draw of this image: restart, iteration, query.
         stream: a name that keeps two uses of the same step apart.
         low: smallest value.
-        high: upper end, not reached.
+        high: upper end, not reached, also after rounding.
         dtype: of the result. The draws are made in at least float32.
 
     Returns:
         (N, *shape)
     """
-    unit = (_bits(ids, math.prod(shape), seed, step, stream, 24)).to(_wide(dtype)) * 2.0**-24
-    return (unit * (high - low) + low).to(dtype).reshape(len(ids), *shape)
+    ends = torch.tensor([high, low], dtype=dtype)
+    last = float(torch.nextafter(ends[0], ends[1]))
+
+    def drawn(words: Tensor) -> Tensor:
+        unit = _shift(words, 40).to(_wide(dtype)).mul_(2.0**-24)
+        return unit.mul_(high - low).add_(low).to(dtype).clamp_max_(last)
+
+    return _filled(drawn, ids, shape, seed, step, stream, dtype)
 
 
 def normal(
@@ -60,13 +71,15 @@ def normal(
 ) -> Tensor:
     """Standard normal draws (Box-Muller); arguments and result as in `uniform`."""
     count = math.prod(shape)
-    half = (count + 1) // 2
-    words = _words(ids, half, seed, step, stream)
     wide = _wide(dtype)
-    radius = (((_shift(words, 40)).to(wide) + 0.5) * 2.0**-24).log().mul(-2).sqrt()
-    angle = (words & 0xFFFFFF).to(wide) * (2.0**-24 * 2 * math.pi)
-    pairs = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
-    return pairs[:, :count].to(dtype).reshape(len(ids), *shape)
+
+    def drawn(words: Tensor) -> Tensor:
+        angle = (words & 0xFFFFFF).to(wide).mul_(2.0**-24 * 2 * math.pi)
+        radius = _shift(words, 40).to(wide).add_(0.5).mul_(2.0**-24).log_().mul_(-2).sqrt_()
+        pairs = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
+        return pairs[:, :count].to(dtype)
+
+    return _filled(drawn, ids, shape, seed, step, stream, dtype, words=(count + 1) // 2)
 
 
 def sign(
@@ -79,8 +92,11 @@ def sign(
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Draws that are -1 or 1 with equal chance; arguments and result as in `uniform`."""
-    bits = _bits(ids, math.prod(shape), seed, step, stream, 1)
-    return (bits * 2 - 1).to(dtype).reshape(len(ids), *shape)
+
+    def drawn(words: Tensor) -> Tensor:
+        return (words >> 63).to(dtype).mul_(-2).sub_(1)
+
+    return _filled(drawn, ids, shape, seed, step, stream, dtype)
 
 
 def integers(
@@ -90,14 +106,34 @@ def integers(
 
     Args:
         high: the number of values, at most 2^24; a tensor that broadcasts to (N, *shape) gives each draw its own.
+
+    Raises:
+        ArgumentError: a number of values below 1 or above 2^24.
     """
-    bits = _bits(ids, math.prod(shape), seed, step, stream, 32).reshape(len(ids), *shape)
-    return _shift(bits * high, 32)
+    if isinstance(high, int) and not 1 <= high <= _MOST:
+        raise ArgumentError("high", high, "not a number of values", f"Give 1 to {_MOST}.")
+    words = _words(ids, math.prod(shape), seed, step, stream).reshape(len(ids), *shape)
+    return _shift(_shift(words, 32) * high, 32)
 
 
-def _bits(ids: Tensor, count: int, seed: int, step: int, stream: str, width: int) -> Tensor:
-    """(N, count) draws of `width` bits, from the upper end of each word."""
-    return _shift(_words(ids, count, seed, step, stream), 64 - width)
+def _filled(
+    drawn: Callable[[Tensor], Tensor],
+    ids: Tensor,
+    shape: Sequence[int],
+    seed: int,
+    step: int,
+    stream: str,
+    dtype: torch.dtype,
+    words: int | None = None,
+) -> Tensor:
+    """(N, *shape) draws that `drawn` makes of words, as many an image as there are draws unless said otherwise."""
+    count = math.prod(shape)
+    needed = count if words is None else words
+    result = torch.empty(len(ids), count, dtype=dtype, device=ids.device)
+    rows = max(1, _BLOCK // max(1, needed)) if ids.device.type == "cpu" else max(1, len(ids))
+    for start in range(0, len(ids), rows):
+        result[start : start + rows] = drawn(_words(ids[start : start + rows], needed, seed, step, stream))
+    return result.reshape(len(ids), *shape)
 
 
 def _words(ids: Tensor, count: int, seed: int, step: int, stream: str) -> Tensor:
@@ -112,9 +148,14 @@ def _words(ids: Tensor, count: int, seed: int, step: int, stream: str) -> Tensor
 
 
 def _mix(words: Tensor) -> Tensor:
-    words = (words ^ _shift(words, 30)) * _signed(_MIX_1)
-    words = (words ^ _shift(words, 27)) * _signed(_MIX_2)
-    return words ^ _shift(words, 31)
+    """The output function of SplitMix64, in place."""
+    spare = torch.empty_like(words)
+    for by, factor in ((30, _MIX_1), (27, _MIX_2), (31, 1)):
+        torch.bitwise_right_shift(words, by, out=spare)
+        words.bitwise_xor_(spare.bitwise_and_((1 << (64 - by)) - 1))
+        if factor != 1:
+            words.mul_(_signed(factor))
+    return words
 
 
 def _mix_int(word: int) -> int:
