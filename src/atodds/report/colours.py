@@ -50,7 +50,7 @@ ACCENTS = {
     "light": {"wash": "#f3f5f7", "focus": "#0072b2", "bad": "#b3261e", "caution": "#8a5300"},
     "dark": {"wash": "#1e2329", "focus": "#56b4e9", "bad": "#ff8a80", "caution": "#f2b866"},
 }
-ATTACK_ENDS = {"light": ("#b3a6d6", "#2b1f4e"), "dark": ("#6f5fa3", "#f0eaff")}
+ATTACK_ENDS = {"light": ("#b3a6d6", "#33265c"), "dark": ("#6f5fa3", "#dacff5")}
 """From the first attack, which fools most, to the last, whose thin slice stands out most from the paper."""
 
 

@@ -169,9 +169,7 @@ def _spec(panel: Panel, paint: colours.Paint) -> dict[str, Any]:
 def _prose(sentence: Sentence) -> Markup:
     """A sentence with its names set apart. Everything in it is escaped."""
     named = Markup("<code>{}</code>")
-    return Markup("").join(
-        named.format(part) if isinstance(part, Name) else part.replace(" %", HELD) for part in sentence
-    )
+    return Markup("").join(named.format(part) if isinstance(part, Name) else _held(part) for part in sentence)
 
 
 def _style(attacks: int) -> str:
@@ -199,7 +197,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(prose=_prose, wrapped=_wrapped, rate=_rate, count=count, duration=_duration)
+    environment.filters.update(prose=_prose, wrapped=_wrapped, held=_held, rate=_rate, count=count, duration=_duration)
     environment.globals.update(counted=counted, shape=colours.path_of, tally=_tally)
     return environment
 
@@ -207,6 +205,11 @@ def _environment() -> Environment:
 @cache
 def _asset(name: str) -> str:
     return (resources.files("atodds.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _held(text: str) -> str:
+    """Text whose percent signs stay with their numbers."""
+    return text.replace(" %", HELD)
 
 
 def _wrapped(name: str) -> Markup:

@@ -3,7 +3,7 @@
 import altair as alt
 
 from atodds.analysis.numbers import count, percent
-from atodds.report.charts.figure import Chart, Drawing, Figure, Panel, Table, inline
+from atodds.report.charts.figure import RATES, Chart, Drawing, Figure, Panel, Table, inline
 from atodds.report.charts.labels import LETTER
 from atodds.report.colours import Paint
 from atodds.report.facts import Facts, ModelFacts
@@ -74,7 +74,7 @@ def _gain(facts: Facts, model: ModelFacts, paint: Paint) -> Drawing:
         "bottom:Q",
         title="share of images",
         scale=alt.Scale(domain=[0, 1], nice=False),
-        axis=alt.Axis(format="%", tickCount=5, domain=False, ticks=False),
+        axis=RATES,
     )
     tooltip = [
         alt.Tooltip("attack:N"),

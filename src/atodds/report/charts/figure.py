@@ -74,6 +74,10 @@ class Chart:
     draw: Callable[[Facts, Paint], Figure | None]
 
 
+RATES = alt.Axis(labelExpr="format(100 * datum.value, '.0f') + ' %'", tickCount=5, domain=False, ticks=False)
+"""The axis of a rate from 0 to 1."""
+
+
 def inline(rows: Sequence[Mapping[str, object]]) -> alt.InlineData:
     """Rows that travel inside the chart."""
     return alt.InlineData(values=[dict(row) for row in rows])
@@ -87,7 +91,8 @@ def theme(paint: Paint) -> dict[str, object]:
         "font": FONT,
         "view": {"stroke": None},
         "axis": {**text, "titleFontWeight": "normal", "domainColor": paint.line, "tickColor": paint.line,
-                 "gridColor": paint.line, "labelFlush": False, "titlePadding": 8, "labelLimit": 150},
+                 "gridColor": paint.line, "titlePadding": 8, "labelLimit": 150, "labelFlush": False,
+                 "labelSeparation": 5},
         "legend": {**text, "titleFontWeight": "normal"},
         "header": {**text, "titleFontWeight": "normal"},
         "title": {"color": paint.ink, "subtitleColor": paint.soft, "fontSize": 16, "subtitleFontSize": 12,

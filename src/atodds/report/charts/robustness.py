@@ -1,9 +1,11 @@
 """Robust accuracy over ε: one line a model, with the band of its interval and its name at its end."""
 
+import json
+
 import altair as alt
 
 from atodds.analysis.numbers import percent
-from atodds.report.charts.figure import Chart, Drawing, Figure, Panel, Table, inline
+from atodds.report.charts.figure import RATES, Chart, Drawing, Figure, Panel, Table, inline
 from atodds.report.charts.labels import broken, shortened, spread
 from atodds.report.colours import MODELS, Paint, shape_of
 from atodds.report.facts import Facts, ModelFacts
@@ -13,7 +15,7 @@ HEIGHT = 340
 LINE = 15
 WIDE, NARROW = 34, 14
 """The longest label, in letters, on a wide page and on a narrow one, where it breaks into lines."""
-MOST_TICKS = 12
+MOST_TICKS = 17
 
 
 def draw(facts: Facts, paint: Paint) -> Figure:
@@ -52,20 +54,12 @@ def _drawing(facts: Facts, paint: Paint) -> Drawing:
     unit, models = facts.unit, facts.by_place()
     end = unit.number(facts.budgets[-1].value) or 1.0
     names = [model.name for model in models]
-    ticks = [unit.number(budget.value) for budget in facts.budgets]
-    x = alt.X(
-        "eps:Q",
-        title=unit.axis,
-        scale=alt.Scale(domain=[0, end], nice=False),
-        axis=alt.Axis(
-            values=ticks if len(ticks) <= MOST_TICKS else alt.Undefined, format="~g", grid=False, labelOverlap=True
-        ),
-    )
+    x = alt.X("eps:Q", title=unit.axis, scale=alt.Scale(domain=[0, end], nice=False), axis=_ticks(facts))
     y = alt.Y(
         "rate:Q",
         title="robust accuracy",
         scale=alt.Scale(domain=[0, 1], nice=False),
-        axis=alt.Axis(format="%", tickCount=5, domain=False, ticks=False),
+        axis=RATES,
     )
     colours = [paint.models[model.place % len(MODELS)] for model in models]
     colour = alt.Color("model:N", scale=alt.Scale(domain=names, range=colours), legend=None)
@@ -96,6 +90,15 @@ def _drawing(facts: Facts, paint: Paint) -> Drawing:
     ).encode(x, y)
     layers = alt.layer(band, line, leaders, points, text, targets)
     return layers.add_params(alt.param(name="narrow", value=False)).properties(height=HEIGHT)
+
+
+def _ticks(facts: Facts) -> alt.Axis:
+    """Ticks at the budgets themselves, each written as it was typed; every second, third, ... where there are many."""
+    shown = facts.budgets[:: -(-len(facts.budgets) // MOST_TICKS)]
+    places = [facts.unit.number(budget.value) for budget in shown]
+    texts = json.dumps([facts.unit.tick(budget) for budget in shown])
+    written = f"{texts}[indexof({json.dumps(places)}, datum.value)]"
+    return alt.Axis(values=places, labelExpr=written, grid=False, labelOverlap=True)
 
 
 def _rows(facts: Facts) -> list[dict[str, object]]:
