@@ -102,7 +102,7 @@ class Counting(nn.Module):
         logits: torch.Tensor = self.model(images)
         if logits.requires_grad:
             count = len(images)
-            logits.register_hook(lambda _: self._count_backward(count))  # type: ignore[no-untyped-call]
+            logits.register_hook(lambda _: self._count_backward(count))
         return logits
 
     def _count_backward(self, count: int) -> None:
