@@ -49,7 +49,7 @@ format: $(VENV)/.installed-dev ## rewrite the code the way ruff wants it
 
 docs: $(VENV)/.installed-docs ## build the documentation into site/
 	@echo "==> mkdocs build --strict"
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "==> Open $(CURDIR)/site/index.html"
 
 benchmarks-setup: $(VENV)/.installed-benchmarks ## install foolbox and torchattacks, to measure against
