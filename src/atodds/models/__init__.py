@@ -1,0 +1,22 @@
+"""The classifiers that are measured: brought from anywhere, or one of the networks that come along."""
+
+from atodds.models.card import Card
+from atodds.models.checkpoint import load_checkpoint, save
+from atodds.models.classifier import Classifier, name_of
+from atodds.models.fingerprint import fingerprint
+from atodds.models.networks import NETWORKS, Network, build, parameter_count
+from atodds.models.sources import load
+
+__all__ = [
+    "NETWORKS",
+    "Card",
+    "Classifier",
+    "Network",
+    "build",
+    "fingerprint",
+    "load",
+    "load_checkpoint",
+    "name_of",
+    "parameter_count",
+    "save",
+]
