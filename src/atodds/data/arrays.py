@@ -75,6 +75,8 @@ def as_pixels(images: ArrayLike, where: str = "images") -> Pixels:
         return np.array(array, order="C")
     if array.dtype == np.bool_:
         return array.astype(np.uint8, order="C") * np.uint8(255)
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"{where}: {array.dtype} holds no pixels. Give uint8 (0..255) or floats in [0, 1].")
     low, high = array.min(), array.max()
     if array.dtype.kind in "iu":
         if low < 0 or high > 255:
@@ -83,38 +85,34 @@ def as_pixels(images: ArrayLike, where: str = "images") -> Pixels:
                 "Give uint8, or floats in [0, 1]."
             )
         return array.astype(np.uint8, order="C")
-    if array.dtype.kind != "f":
-        raise DataError(f"{where}: {array.dtype} holds no pixels. Give uint8 (0..255) or floats in [0, 1].")
     if not (low >= 0 and high <= 1):
         raise DataError(f"{where}: {_range_advice(float(low), float(high))}")
     return _on_the_grid(array)
 
 
 def as_labels(labels: ArrayLike | Sequence[int], count: int, where: str = "labels") -> Integers:
-    """Labels as (N,) int64: one class index an image.
+    """Labels (or ids) as (N,) int64: one whole number an image.
 
     Raises:
         DataError: not whole numbers, another shape, or another count than that of the images.
     """
     array = _numpy(labels if isinstance(labels, torch.Tensor) else np.asarray(labels), where)
-    if array.size == 0 and count == 0:
-        return np.zeros(0, np.int64)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2 and len(array) == count:
         raise DataError(
-            f"{where}: shape {array.shape}, one row an image. Give class indices: "
-            "labels.argmax(1) if the rows are one-hot."
+            f"{where}: shape {array.shape}, one row an image. "
+            "Give class indices: labels.argmax(1) if the rows are one-hot."
         )
     if array.ndim != 1:
-        raise DataError(f"{where}: shape {array.shape}. Give one class index an image, shape ({count},).")
-    if array.dtype.kind not in "iu":
-        raise DataError(f"{where}: {array.dtype} is no class index. Give whole numbers, 0 for the first class.")
+        raise DataError(f"{where}: shape {array.shape}. Give one whole number an image, shape ({count},).")
     if len(array) != count:
         hint = " One image alone needs a first axis too: images[None]." if len(array) == 1 else ""
-        raise DataError(f"{where}: {len(array)} labels for {count} images. Give one label an image.{hint}")
-    if array.dtype.kind == "u" and len(array) and array.max() > np.iinfo(np.int64).max:
-        raise DataError(f"{where}: {array.max()} is no class index. Give whole numbers, 0 for the first class.")
+        raise DataError(f"{where}: {len(array)} for {count} images. Give one an image.{hint}")
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{where}: {array.dtype} came. Give whole numbers.")
+    if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{where}: {array.max()} is too large. Give whole numbers of 64 bits with a sign.")
     return array.astype(np.int64)
 
 
@@ -136,7 +134,7 @@ def _numpy(values: ArrayLike, where: str) -> np.ndarray:
         return (detached.float() if detached.dtype == torch.bfloat16 else detached).numpy()
     if not isinstance(values, np.ndarray):
         raise DataError(f"{where}: a {type(values).__name__} came. Give a NumPy array or a tensor.")
-    return values
+    return np.asarray(values)
 
 
 def _channels_first(array: np.ndarray, where: str) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Finding a data set by its name or path."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,9 +105,8 @@ def find(known: Known, root: Path) -> tuple[Path, Source] | None:
 
 def layout_of(path: Path) -> Source | None:
     """The layout of a file or folder, None if no source knows it."""
-    if not path.exists():
-        return None
-    return next((source for source in SOURCES.values() if source.finds(path)), None)
+    with _reading(path):
+        return next((source for source in SOURCES.values() if _there(path) and source.finds(path)), None)
 
 
 def _whole(asked: PathLike | Sequence[PathLike], root: Path, split: str, size: int | None) -> ImageSet:
@@ -117,14 +117,14 @@ def _whole(asked: PathLike | Sequence[PathLike], root: Path, split: str, size: i
     if isinstance(asked, str) and asked in KNOWN:
         return _known(KNOWN[asked], root, split, size)
     path = Path(asked).expanduser()
-    if path.exists():
+    if str(asked) and _there(path):
         return _at(path, split, size)
     plain = str(asked).lower().replace("-", "").replace("_", "")
     if plain in KNOWN:
         return _known(KNOWN[plain], root, split, size)
-    if not path.is_absolute() and str(asked) and (root / path).exists():
+    if not path.is_absolute() and str(asked) and _there(root / path):
         return _at(root / path, split, size)
-    if isinstance(asked, os.PathLike) or path.suffix or path.name != str(asked):
+    if isinstance(asked, os.PathLike) or path.suffix or (asked and path.name != asked):
         raise DataError(f"{asked}: no such file or folder. Check the path; names are {', '.join(KNOWN)}.")
     raise UnknownNameError.among("data", asked, KNOWN)
 
@@ -134,7 +134,8 @@ def _at(path: Path, split: str, size: int | None) -> ImageSet:
     if source is None:
         layouts = "; ".join(source.layout for source in SOURCES.values())
         raise DataError(f"{path}: no layout that can be read. Known: {layouts}.")
-    return source.load(path, split, size)
+    with _reading(path):
+        return source.load(path, split, size)
 
 
 def _shards(paths: list[Path], size: int | None) -> ImageSet:
@@ -159,7 +160,8 @@ def _known(known: Known, root: Path, split: str, size: int | None) -> ImageSet:
             "or point root= (--root, or the environment's ATODDS_DATA) to the folder that holds it."
         )
     path, source = found
-    images = source.load(path, split, size)
+    with _reading(path):
+        images = source.load(path, split, size)
     expected = known.shape if size is None else (known.shape[0], size, size)
     if images.shape != expected or images.labels.max() >= len(known.classes):
         raise DataError(
@@ -170,4 +172,22 @@ def _known(known: Known, root: Path, split: str, size: int | None) -> ImageSet:
 
 
 def _inside(root: Path) -> list[Path]:
-    return sorted(root.iterdir()) if root.is_dir() else []
+    with _reading(root):
+        return sorted(root.iterdir()) if root.is_dir() else []
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What the file system refuses, wherever in a layout, as our error."""
+    try:
+        yield
+    except OSError as problem:
+        place = problem.filename or path
+        raise DataError(f"{place}: cannot be read ({problem.strerror}). Check its permissions.") from None

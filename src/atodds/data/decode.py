@@ -14,10 +14,10 @@ from PIL import Image, UnidentifiedImageError
 from atodds.data.arrays import unreadable
 from atodds.errors import ArgumentError, DataError, UnreadableImageError
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 """Formats that Pillow may open; the others (PostScript, ...) can start programs or are not photographs."""
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm")
 
 MOST_PIXELS = 89_478_485
 """A larger image is taken for a decompression bomb (Pillow's own threshold, where it only warns)."""
@@ -45,9 +45,9 @@ BROKEN = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
+    Warning,
 )
-"""What Pillow's readers raise on damaged files."""
+"""What Pillow's readers raise on damaged files; warnings too, where they are errors."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,19 @@ def form_of(samples: Iterable[tuple[str, bytes]], size: int | None) -> Form:
 
     Grey if all samples are grey, colour otherwise; height and width of the first, or `size`.
     """
-    opened = [(where, _opened(data, where)) for where, data in samples]
-    like, first = opened[0]
-    mode: Literal["L", "RGB"] = "L" if all(image.mode in GREY for _, image in opened) else "RGB"
+    (like, data), *others = samples
+    first = _opened(data, like)
+    grey = first.mode in GREY and all(_not_coloured(data, where) for where, data in others)
+    mode: Literal["L", "RGB"] = "L" if grey else "RGB"
     return Form(mode, size or first.height, size or first.width, size, like)
+
+
+def _not_coloured(data: bytes, where: str) -> bool:
+    """Whether an image is grey; one that is unreadable decides nothing, and is named when it is asked for."""
+    try:
+        return _opened(data, where).mode in GREY
+    except UnreadableImageError:
+        return True
 
 
 def check(data: bytes, form: Form, where: str) -> None:
@@ -162,6 +171,8 @@ def fit_all(pixels: npt.NDArray[np.uint8], size: int, where: str) -> npt.NDArray
 
 
 def _opened(data: bytes, where: str) -> Image.Image:
+    if not data:
+        raise unreadable(where, "it holds no bytes; where only a path is stored, embed the image")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:

@@ -1,5 +1,6 @@
 """The official files of a data set: checked against their checksums, written whole or not at all."""
 
+import contextlib
 import hashlib
 import http.client
 import logging
@@ -174,14 +175,21 @@ def _stream(url: str, file: RemoteFile, out: BinaryIO, progress: Progress) -> No
                 with _writing(Path(out.name).parent):
                     out.write(chunk)
                 progress(file.name, received, file.size)
+    except urllib.error.HTTPError as problem:
+        problem.close()
+        raise _RefusedError(_plain(problem)) from None
     except (OSError, http.client.HTTPException, ValueError) as problem:
         cause = problem.reason if type(problem) is urllib.error.URLError else problem
-        told = "".join(filter(str.isprintable, str(cause)))
-        raise _RefusedError(told or type(problem).__name__) from None
+        raise _RefusedError(_plain(cause)) from None
     if received < file.size:
         raise _RefusedError(f"ended after {received} of {file.size} bytes")
     if digest.hexdigest() != file.sha256:
         raise _RefusedError(f"other bytes than promised, SHA-256 {digest.hexdigest()}")
+
+
+def _plain(problem: object) -> str:
+    """What a server or the network said, without what could steer a terminal."""
+    return "".join(filter(str.isprintable, str(problem))) or type(problem).__name__
 
 
 def _unpack(archive: Path, folder: Path) -> list[str]:
@@ -254,8 +262,9 @@ def _right(path: Path, file: RemoteFile) -> bool:
 
 def _sweep(folder: Path) -> None:
     for part in folder.glob(".*.part"):
-        if time.time() - part.stat().st_mtime > STALE:
-            part.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - part.stat().st_mtime > STALE:
+                part.unlink()
 
 
 def _by_hand(problem: Exception, missing: list[RemoteFile], folder: Path) -> str:

@@ -1,6 +1,8 @@
 """NumPy archives: arrays by name, several splits in one file."""
 
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,15 +21,21 @@ IDS = frozenset({"ids"})
 BROKEN = (
     OSError,
     ValueError,
+    TypeError,
     EOFError,
-    KeyError,
+    LookupError,
+    AttributeError,
+    OverflowError,
     SyntaxError,
-    NotImplementedError,
     RuntimeError,
     MemoryError,
+    Warning,
+    struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
+"""What zipfile and NumPy raise on damaged archives and headers; warnings too, where they are errors."""
 
 
 def _finds(path: Path) -> bool:

@@ -4,6 +4,7 @@ A column of encoded images, struct{bytes, path} or plain binary, and a column of
 schema's `huggingface` metadata.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atodds.data.arrays import Integers, unreadable
+from atodds.data.arrays import Integers
 from atodds.data.encoded import encoded_set
 from atodds.data.images import ImageSet
 from atodds.data.paths import belongs, set_name, split_in
@@ -29,11 +30,19 @@ BROKEN = (pa.ArrowException, OSError, MemoryError)
 
 @dataclass(frozen=True)
 class Group:
-    """One row group: where it lies, and which rows of the whole it holds."""
+    """One row group.
+
+    Attributes:
+        file, number: where it lies.
+        first: its first row, counted over all files.
+        first_in_file: the same, counted in its file.
+        rows: how many it holds.
+    """
 
     file: int
     number: int
     first: int
+    first_in_file: int
     rows: int
 
 
@@ -67,9 +76,8 @@ class ParquetBlobs:
     def title(self, row: int) -> str:
         """The file, and the row in it."""
         whole = int(self.rows[row])
-        group = next(group for group in self.groups if group.first <= whole < group.first + group.rows)
-        before = min(other.first for other in self.groups if other.file == group.file)
-        return f"{self.files[group.file]} row {whole - before}"
+        group = self.groups[bisect_right(self.groups, whole, key=lambda group: group.first) - 1]
+        return f"{self.files[group.file]} row {whole - group.first + group.first_in_file}"
 
     def sample(self, count: int) -> Integers:
         """The first rows, which lie together."""
@@ -85,13 +93,7 @@ class ParquetBlobs:
                     if isinstance(column, pa.StructArray):
                         column = column.field("bytes")
                     while done < len(order) and ascending[done] < first + len(column):
-                        data = column[int(ascending[done]) - first].as_py()
-                        if data is None:
-                            raise unreadable(
-                                self.title(self._row(ascending[done])),
-                                "it holds no bytes, at most a path; embed the image",
-                            )
-                        yield int(order[done]), data
+                        yield int(order[done]), column[int(ascending[done]) - first].as_py() or b""
                         done += 1
                     first += len(column)
                     if done == len(order):
@@ -102,9 +104,6 @@ class ParquetBlobs:
             f"{self.files[group.file]}: row group {group.number} holds fewer rows than the file promises. "
             "Download it again."
         )
-
-    def _row(self, whole: int) -> int:
-        return int(np.flatnonzero(self.rows == whole)[0])
 
 
 def _finds(path: Path) -> bool:
@@ -184,10 +183,12 @@ def _groups(metadata: pq.FileMetaData, number: int, first: int, shard: Path) -> 
     if metadata.num_rows > shard.stat().st_size:
         raise DataError(f"{shard}: promises {metadata.num_rows} rows, more than it has bytes. Download it again.")
     sizes = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
-    starts = list(accumulate(sizes, initial=first))[:-1]
+    starts = list(accumulate(sizes, initial=0))[:-1]
     if sum(sizes) != metadata.num_rows or min(sizes, default=0) < 0:
         raise DataError(f"{shard}: its row groups do not add up to its rows. Download it again.")
-    return [Group(number, k, start, size) for k, (start, size) in enumerate(zip(starts, sizes, strict=True))]
+    return [
+        Group(number, k, first + start, start, size) for k, (start, size) in enumerate(zip(starts, sizes, strict=True))
+    ]
 
 
 def _labels(file: pq.ParquetFile, column: str, shard: Path) -> Integers:
