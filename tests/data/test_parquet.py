@@ -180,9 +180,22 @@ def test_no_rows_is_an_error_of_its_own(tmp_path: Path) -> None:
 
 
 def test_more_rows_than_bytes_is_not_believed(tmp_path: Path) -> None:
-    table = pa.table({"image": pa.nulls(300_000, pa.binary()), "label": np.zeros(300_000, np.int64)})
+    table = pa.table({"image": pa.nulls(1_100_000, pa.binary()), "label": np.zeros(1_100_000, np.int64)})
     pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
-    with pytest.raises(DataError, match="promises 300000 rows, more than it has bytes"):
+    with pytest.raises(DataError, match="promises 1100000 rows, more than it has bytes"):
+        load(tmp_path / "a.parquet")
+
+
+def test_images_that_repeat_take_next_to_no_room_and_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [8] * 5000, group=5000)
+    assert path.stat().st_size < 5000
+    assert load(path).pixels().mean() == 8
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.table({"image": [png(0)], "other": [png(0)], "label": [0]})
+    pq.write_table(table.rename_columns(["image", "image", "label"]), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="two columns of one name"):
         load(tmp_path / "a.parquet")
 
 

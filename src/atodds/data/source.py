@@ -72,7 +72,8 @@ def listed(folder: Path) -> list[Path]:
         DataError: the folder cannot be read.
     """
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__")))
+        there = (path for path in folder.iterdir() if not path.name.startswith((".", "__")))
+        return sorted(there, key=lambda path: path.name)
     except OSError as problem:
         raise DataError(f"{folder}: cannot be read ({problem.strerror}). Check the path and its permissions.") from None
 

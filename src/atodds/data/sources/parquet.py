@@ -25,6 +25,9 @@ from atodds.errors import DataError, EmptyDataError
 BATCH = 512
 """Rows in memory together while a row group is read."""
 
+FEW_ROWS = 1_000_000
+"""So many rows are believed of any file, however well it compresses: their labels take a few megabytes."""
+
 BROKEN = (pa.ArrowException, OSError, MemoryError)
 
 
@@ -137,7 +140,7 @@ def load_files(files: Sequence[Path], split: str = "", size: int | None = None) 
         DataError: shards that do not belong together, no column of images or labels, a row without a label, or a
             damaged file.
     """
-    shards = sorted(files)
+    shards = sorted(files, key=Path.as_posix)
     columns: Columns | None = None
     groups: list[Group] = []
     labels: list[Integers] = []
@@ -170,7 +173,7 @@ def _files_in(folder: Path) -> list[Path]:
     for depth in ("*.parquet", "*/*.parquet", "*/*/*.parquet"):
         found = [
             path
-            for path in sorted(folder.glob(depth))
+            for path in sorted(folder.glob(depth), key=Path.as_posix)
             if not any(part.startswith(".") for part in path.relative_to(folder).parts)
         ]
         if found:
@@ -180,7 +183,7 @@ def _files_in(folder: Path) -> list[Path]:
 
 def _groups(metadata: pq.FileMetaData, number: int, first: int, shard: Path) -> list[Group]:
     """The row groups of a file, after its promises were held against its size."""
-    if metadata.num_rows > shard.stat().st_size:
+    if metadata.num_rows > max(shard.stat().st_size, FEW_ROWS):
         raise DataError(f"{shard}: promises {metadata.num_rows} rows, more than it has bytes. Download it again.")
     sizes = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
     starts = list(accumulate(sizes, initial=0))[:-1]

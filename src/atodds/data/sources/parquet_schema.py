@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from atodds.data.arrays import Integers, numbered
-from atodds.errors import DataError
+from atodds.errors import DataError, shown
 
 IMAGES = ("image", "img", "images", "pixels", "picture", "x")
 LABELS = ("label", "labels", "fine_label", "class", "target", "y")
@@ -40,6 +40,8 @@ def columns_of(schema: pa.Schema, where: Path) -> Columns:
     Raises:
         DataError: there is none, or more than one and no usual name among them.
     """
+    if len(set(schema.names)) < len(schema.names):
+        raise DataError(f"{where}: two columns of one name among {shown(schema.names)}. Rename one.")
     features = _features(schema, where)
     images = [field.name for field in schema if _holds_bytes(field.type)]
     integers = [field.name for field in schema if pa.types.is_integer(field.type)]
