@@ -19,11 +19,17 @@ class Folder:
     """A folder that fsspec can reach ("runs/first", "s3://bucket/first").
 
     Names inside it have at most one "/" and never lead out of it.
+
+    Raises:
+        RunError: nothing that fsspec can reach here.
     """
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
         self.place = os.fspath(place)
-        self._fs, self._root = fsspec.core.url_to_fs(self.place)
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(self.place)
+        except (ValueError, ImportError) as error:
+            raise RunError(f"{self.place} cannot be reached: {error}. Name a folder on this machine.") from error
         self._local = "file" in ([self._fs.protocol] if isinstance(self._fs.protocol, str) else self._fs.protocol)
 
     def read(self, name: str) -> bytes:
@@ -31,8 +37,16 @@ class Folder:
 
         Raises:
             FileNotFoundError: there is none.
+            RunError: it cannot be read.
         """
-        content: bytes = self._fs.cat_file(self._path(name))
+        try:
+            content: bytes = self._fs.cat_file(self._path(name))
+        except (NotADirectoryError, IsADirectoryError) as error:
+            raise FileNotFoundError(name) from error
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise RunError(f"{name} cannot be read in {self.place}: {error.strerror or error}.") from error
         return content
 
     def exists(self, name: str = "") -> bool:

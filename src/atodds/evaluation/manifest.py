@@ -91,7 +91,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of `run.json`."""
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, place: str) -> "Manifest":
@@ -103,7 +103,7 @@ class Manifest:
         """
         try:
             said = json.loads(text)
-            if not isinstance(said, dict) or not isinstance(said.get("format"), int):
+            if not isinstance(said, dict) or type(said.get("format")) is not int or said["format"] < 1:
                 raise NotARunError(f"{place} holds no run: its run.json is something else.")
             if said["format"] > FORMAT:
                 raise NewerRunError(
@@ -111,7 +111,7 @@ class Manifest:
                     "Upgrade atodds to read it."
                 )
             return _manifest(said)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise NotARunError(f"{place} holds no readable run: run.json is damaged ({error}).") from error
 
     def grown_from(self, old: "Manifest", place: str) -> None:
@@ -125,12 +125,14 @@ class Manifest:
                    if getattr(old, name) != getattr(self, name)]  # fmt: skip
         if old.data.fingerprint != self.data.fingerprint:
             changes.append(f"images were {_images(old.data)}, now {_images(self.data)}")
-        for what, before, now in (
-            ("models", [model.id for model in old.models], [model.id for model in self.models]),
-            ("eps", [budget.text for budget in old.budgets], [budget.text for budget in self.budgets]),
-            ("attacks", list(old.attacks), list(self.attacks)),
+        weights = {(model.id, model.fingerprint) for model in self.models}
+        values = {budget.value for budget in self.budgets}
+        for what, gone in (
+            ("models", [model.id for model in old.models if (model.id, model.fingerprint) not in weights]),
+            ("eps", [budget.text for budget in old.budgets if budget.value not in values]),
+            ("attacks", [name for name in old.attacks if name not in self.attacks]),
         ):
-            if gone := [name for name in before if name not in now]:
+            if gone:
                 changes.append(f"{what} no longer asked for: {', '.join(gone)}")
         if changes:
             raise OtherPlanError(
@@ -162,7 +164,7 @@ def _manifest(said: dict[str, Any]) -> Manifest:
         keep=_is(said["keep"], bool),
         jobs=tuple(_is(key, str) for key in said["jobs"]),
         looks=tuple(_is(key, str) for key in said["looks"]),
-        batch_sizes={model: (_is(a, int), _is(b, int)) for model, (a, b) in said["batch_sizes"].items()},
+        batch_sizes={model: (_count(a), _count(b)) for model, (a, b) in said["batch_sizes"].items()},
         command=_is(said["command"], str),
         commit=_is(said["commit"], str),
         versions=_texts(said["versions"]),
@@ -170,9 +172,11 @@ def _manifest(said: dict[str, Any]) -> Manifest:
         created=_is(said["created"], str),
         format=said["format"],
     )
-    keys = (*manifest.jobs, *manifest.looks)
-    if manifest.norm not in NORMS or not manifest.models or not all(_KEY.fullmatch(key) for key in keys):
-        raise ValueError("unknown norm, no model, or keys that are none")
+    if manifest.norm not in NORMS or not manifest.models or not manifest.budgets:
+        raise ValueError("unknown norm, no model, or no budget")
+    for keys in (manifest.jobs, manifest.looks):
+        if not all(_KEY.fullmatch(key) for key in keys) or len(set(keys)) < len(keys):
+            raise ValueError("keys that are none, or that come twice")
     return manifest
 
 
@@ -183,14 +187,20 @@ def _is(value: Any, kind: type) -> Any:
 
 
 def _finite(value: Any) -> float:
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
         raise ValueError(f"{value!r} is not a budget")
     return float(value)
 
 
 def _shape(value: Any) -> tuple[int, int, int]:
-    channels, height, width = (_is(side, int) for side in value)
+    channels, height, width = (_count(side) for side in value)
     return channels, height, width
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{value!r} is not a count")
+    return value
 
 
 def _texts(said: dict[str, Any], **others: type) -> dict[str, Any]:
@@ -203,7 +213,7 @@ def finding_from(said: Any) -> Finding:
     Raises:
         ValueError, TypeError: it is none.
     """
-    finding = Finding(**_texts(said))
+    finding = Finding(**_texts(_is(said, dict)))
     if finding.severity not in get_args(Severity):
         raise ValueError(f"{finding.severity!r} is no severity")
     return finding

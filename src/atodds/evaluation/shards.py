@@ -57,6 +57,9 @@ class Footer:
     format: int = FORMAT
 
 
+_KINDS = {"eps": float, "versions": dict, "seconds": float, "format": int}
+
+
 def pack(table: pa.Table, footer: Footer) -> bytes:
     """The bytes of a shard."""
     said = asdict(footer)
@@ -87,7 +90,9 @@ def unpack(content: bytes, name: str, schema: pa.Schema = SCHEMA) -> tuple[pa.Ta
         table = table.replace_schema_metadata(None)
         checksum = said.pop("checksum", "")
         footer = Footer(**said)
-    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if any(not isinstance(value, _KINDS.get(name, str)) for name, value in said.items()):
+            raise TypeError("its footer says nonsense")
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptShardError(f"{name} is not a whole result file: {str(error).splitlines()[0]}") from error
     if not table.schema.equals(schema):
         raise CorruptShardError(f"{name} has other columns than a result file.")

@@ -59,7 +59,7 @@ class Store:
         folder = Folder(place)
         try:
             text = folder.read("run.json")
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except FileNotFoundError:
             what = "there is no such folder" if not folder.exists() else "it has no run.json"
             raise NotARunError(
                 f"{folder.place} is not a run: {what}. `atodds bench --out FOLDER` and evaluate(out=FOLDER) make one."
@@ -91,9 +91,7 @@ class Store:
         """A job's rows and footer, or None where they have to be computed. A shard that is not whole is reported and
         removed."""
         try:
-            found = unpack(self.folder.read(_shard_of(job)), _shard_of(job))
-            if found[1].job != job:
-                raise CorruptShardError(f"{_shard_of(job)} holds the results of another job.")
+            found = self._shard(job)
             if self.manifest.keep and found[1].attack != CLEAN:
                 unpack(self.folder.read(_images_of(job)), _images_of(job), IMAGES)
         except FileNotFoundError:
@@ -112,10 +110,13 @@ class Store:
     def get_findings(self, key: str) -> tuple[Finding, ...] | None:
         """What the audit found under a key, or None where it has to look."""
         try:
-            return tuple(finding_from(said) for said in json.loads(self.folder.read(f"audit/{key}.json")))
+            said = json.loads(self.folder.read(f"audit/{key}.json"))
+            if not isinstance(said, list):
+                raise TypeError(f"{type(said).__name__} instead of a list")
+            return tuple(finding_from(one) for one in said)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             log.warning("audit/%s.json is damaged (%s). The audit looks again.", key, error)
             return None
 
@@ -194,15 +195,27 @@ class Store:
         there = set(self.folder.names("jobs"))
         return sum(_shard_of(job) not in there for job in self.manifest.jobs)
 
+    def _shard(self, job: str) -> tuple[pa.Table, Footer]:
+        name = _shard_of(job)
+        rows, footer = unpack(self.folder.read(name), name)
+        if footer.job != job:
+            raise CorruptShardError(f"{name} holds the results of another job.")
+        return rows, footer
+
     def _unfinished(self, why: str) -> RunError:
-        again = self.manifest.command or "atodds.evaluate with the same arguments"
-        return RunError(f"{self.folder.place} is not finished: {why}. The same command continues it: {again}")
+        return RunError(f"{self.folder.place} is not finished: {why}. {self._again('The same command continues it')}")
+
+    def _again(self, what: str) -> str:
+        return f"{what}: {self.manifest.command or 'atodds.evaluate with the same arguments'}"
 
     @cached_property
     def _all(self) -> tuple[pl.DataFrame, tuple[Footer, ...]]:
         if missing := self._missing():
             raise self._unfinished(f"{missing} of {len(self.manifest.jobs)} jobs are missing")
-        shards = [unpack(self.folder.read(_shard_of(job)), _shard_of(job)) for job in self.manifest.jobs]
+        try:
+            shards = [self._shard(job) for job in self.manifest.jobs]
+        except CorruptShardError as error:
+            raise CorruptShardError(f"{error} {self._again('The same command computes it again')}") from error
         table = pa.concat_tables([SCHEMA.empty_table(), *(rows for rows, _ in shards)])
         frame = pl.from_arrow(table)
         if not isinstance(frame, pl.DataFrame):
