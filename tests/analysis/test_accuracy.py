@@ -90,6 +90,7 @@ def test_a_curve_is_robust_accuracy_at_each_budget_with_its_interval() -> None:
     assert [rate.value for rate in curve.rates] == [0.8, 0.6, 0.4]
     assert curve.rates[1] == analysis.wilson(3, 5)
     assert curve.drops == pytest.approx((0.2, 0.2))
+    assert curve.drop == pytest.approx(0.4)
     assert curve.mean == pytest.approx(0.6)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html.parser import HTMLParser
 
 import numpy as np
 import polars as pl
@@ -151,7 +152,7 @@ def _verdicts(
                 if wrong or attack in done:
                     continue
                 hit = distance * slack <= budget.value
-                verdict(attack, budget.value, budget.value if hit else math.inf, COSTS[attack])
+                verdict(attack, budget.value, budget.value if hit else math.inf, COSTS.get(attack, (20, 20)))
                 if hit:
                     done |= {attack} if alone else set(attacks)
     return rows
@@ -174,6 +175,56 @@ def make() -> Make:
 
 
 @pytest.fixture(scope="session")
+def model() -> type[MadeModel]:
+    """Describes a made-up model: `model(name, accuracy, typical distance in 1/255)`."""
+    return MadeModel
+
+
+@pytest.fixture(scope="session")
 def run() -> MadeRun:
     """Two models, 10 classes, 500 images, 9 budgets, 3 attacks."""
     return made_run()
+
+
+class Page(HTMLParser):
+    """A page as a list of elements with their attributes, and the text of its parts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[tuple[tuple[str, ...], str]] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == [], "every element that is opened is closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        self.elements.append((tag, found))
+        if tag not in ("meta", "link", "img", "input", "br", "wbr"):
+            self._open.append(f"{tag}#{found['id']}" if "id" in found else tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop().partition("#")[0] == tag, f"{tag} is closed in its place"
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((tuple(self._open), data))
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        """The attributes of every element of a kind."""
+        return [found for name, found in self.elements if name == tag]
+
+    def within(self, part: str) -> str:
+        """The text inside every element that is called so ("section#audit", "script"), with plain spaces."""
+        return " ".join(
+            "".join(text for inside, text in self.texts if part in inside).replace("\N{NO-BREAK SPACE}", " ").split()
+        )
+
+
+@pytest.fixture(scope="session")
+def read() -> type[Page]:
+    """Reads HTML: `read(html)`."""
+    return Page

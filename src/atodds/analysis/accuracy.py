@@ -64,6 +64,11 @@ class Curve:
         return sum(rate.value for rate in self.rates) / len(self.rates)
 
     @property
+    def drop(self) -> float:
+        """What the last budget takes away from the first, as a share."""
+        return self.rates[0].value - self.rates[-1].value
+
+    @property
     def drops(self) -> tuple[float, ...]:
         """What each budget takes away from the one before it, as shares; one fewer than there are budgets."""
         values = [rate.value for rate in self.rates]

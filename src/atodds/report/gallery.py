@@ -172,7 +172,7 @@ def png(pixels: Pixels) -> str:
     channels = pixels if pixels.shape[0] in (1, 3) else pixels.mean(axis=0, keepdims=True)
     bytes_ = np.rint(np.clip(channels, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
     buffer = io.BytesIO()
-    Image.fromarray(bytes_.squeeze(2) if bytes_.shape[2] == 1 else bytes_).save(buffer, "PNG", optimize=True)
+    Image.fromarray(bytes_.squeeze(2) if bytes_.shape[2] == 1 else bytes_).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 

@@ -9,6 +9,10 @@ from atodds.report.facts import Facts, ModelFacts, leads
 from atodds.threat import Budget
 
 
+MOST_NAMED = 4
+"""With more models than these, a sentence names only the first and the last."""
+
+
 class Name(str):
     """A piece of a sentence that names a model, which a page sets apart."""
 
@@ -26,7 +30,10 @@ def plain(sentence: Sentence) -> str:
 
 def answer(facts: Facts) -> tuple[Sentence, ...]:
     """What the run found, in one or two sentences, and one more on whether it can be believed."""
-    found = (_one(facts),) if len(facts.models) == 1 else (_several(facts), order(facts))
+    if facts.key.value == 0 or not facts.attacks:
+        found = (_clean(facts),)
+    else:
+        found = (_one(facts),) if len(facts.models) == 1 else (_several(facts), order(facts))
     return (*found, trust(facts))
 
 
@@ -65,6 +72,8 @@ def order(facts: Facts) -> Sentence:
 def curve_title(facts: Facts) -> Sentence:
     """The finding of the chart of robust accuracy over ε."""
     best, worst, key = facts.models[0], facts.models[-1], facts.key
+    if not facts.attacks:
+        return ("Nothing was attacked: these are accuracies",)
     if key.value == 0:
         return ("No attack fooled any model on any image",)
     if best is worst:
@@ -112,7 +121,7 @@ def attacks_title(facts: Facts) -> Sentence:
             found[attack.attack] = found.get(attack.attack, 0) + round(attack.added[-1].value * attack.added[-1].n)
             spent[attack.attack] = spent.get(attack.attack, 0) + attack.passes
     if not found:
-        return ("No attack has run yet",)
+        return ("Nothing was attacked",)
     if not sum(found.values()):
         return (f"{counted(len(found), 'attack')} fooled no image within {facts.budgets[-1]}",)
     first, *others = found
@@ -141,14 +150,22 @@ def share(rate: Rate) -> str:
     return f"{percent(rate.value)} %"
 
 
+def _clean(facts: Facts) -> Sentence:
+    """The accuracies, where nothing was attacked or nothing fooled."""
+    pieces: list[str] = ["No attack fooled any model: " if facts.attacks else "Nothing was attacked: "]
+    named = facts.models if len(facts.models) <= MOST_NAMED else (facts.models[0], facts.models[-1])
+    for place, model in enumerate(named):
+        joint = "" if place == 0 else " and " if place == len(named) - 1 else ", "
+        pieces += [joint, Name(model.name), f" {model.accuracy}"]
+    return (*pieces, f" of {counted(facts.n, 'image')} classified rightly.")
+
+
 def _one(facts: Facts) -> Sentence:
     model, key, last = facts.models[0], facts.key, facts.budgets[-1]
     start = (Name(model.name), f" classifies {model.accuracy} of {counted(model.accuracy.n, 'image')} rightly")
     gone = next((budget for budget in facts.budgets if model.at(budget).value == 0), None)
     if model.accuracy.value == 0:
         return (*start, ".")
-    if key.value == 0:
-        return (*start, ", and no attack fooled it on any of them.")
     if gone == key:
         return (*start, f", and none {_within(facts, key)}.")
     kept = (*start, f", and {model.at(key)} {_within(facts, key)}")
@@ -160,10 +177,8 @@ def _one(facts: Facts) -> Sentence:
 def _several(facts: Facts) -> Sentence:
     key = facts.key
     first, *rest = facts.models
-    if key.value == 0:
-        return (f"No attack fooled any of {len(facts.models)} models on {counted(facts.n, 'image')}.",)
     start = (Name(first.name), f" keeps {_kept(first.at(key))} of {counted(facts.n, 'image')} {_within(facts, key)}")
-    if len(rest) > 3:
+    if len(facts.models) > MOST_NAMED:
         most = f", the most of {len(facts.models)} models; "
         return (*start, most, Name(rest[-1].name), f" keeps {_kept(rest[-1].at(key))}, the least.")
     pieces: list[str] = []
@@ -175,7 +190,7 @@ def _several(facts: Facts) -> Sentence:
 
 def _within(facts: Facts, budget: Budget) -> str:
     if facts.unit.norm == "linf":
-        return f"when every pixel may change by {budget}"
+        return f"when every pixel may change by up to {budget}"
     return f"within {budget} in {facts.unit.symbol}"
 
 

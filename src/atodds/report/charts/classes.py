@@ -135,7 +135,7 @@ def _losses(facts: Facts, kept: list[int]) -> Table:
     """The points that each class loses in total, by model and averaged over the models."""
     rows = []
     for label in kept:
-        lost = [_curve(model, label).rates[0].value - _curve(model, label).rates[-1].value for model in facts.models]
+        lost = [_curve(model, label).drop for model in facts.models]
         mean = [points(-sum(lost) / len(lost))] if len(lost) > 1 else []
         rows.append((facts.classes[label], *(points(-value) for value in lost), *mean))
     head = ("class", *(model.name for model in facts.models), *(["mean"] if len(facts.models) > 1 else []))

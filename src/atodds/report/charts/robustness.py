@@ -1,6 +1,7 @@
 """Robust accuracy over ε: one line a model, with the band of its interval and its name at its end."""
 
 import json
+from itertools import pairwise
 
 import altair as alt
 
@@ -40,7 +41,7 @@ def draw(facts: Facts, paint: Paint) -> Figure:
                 ("ε", *(model.name for model in facts.models)),
                 tuple(
                     (f"{before} to {after}", *(percent(model.curve.drops[place]) for model in facts.models))
-                    for place, (before, after) in enumerate(zip(facts.budgets, facts.budgets[1:], strict=False))
+                    for place, (before, after) in enumerate(pairwise(facts.budgets))
                 ),
             ),
         ),

@@ -1,0 +1,230 @@
+"""Every chart of the registry states its finding, says how many images it shows, and has words and tables behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import vl_convert
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atodds import analysis
+from atodds.report import colours
+from atodds.report.charts import CHARTS, Figure
+from atodds.report.charts.labels import broken, shortened, spread
+from atodds.report.facts import Facts, gather
+from atodds.report.page import vega_lite_version
+from atodds.report.words import plain
+
+if TYPE_CHECKING:
+    from tests.report.conftest import MadeRun, Make
+
+
+@pytest.fixture(scope="module")
+def facts(run: MadeRun) -> Facts:
+    return gather(run)
+
+
+Draw = Callable[[str], Figure]
+
+
+@pytest.fixture(scope="module")
+def draw(facts: Facts) -> Draw:
+    charts = {chart.name: chart for chart in CHARTS}
+
+    def drawn(name: str) -> Figure:
+        figure = charts[name].draw(facts, colours.variables(len(facts.attacks)))
+        assert figure is not None
+        return figure
+
+    return drawn
+
+
+ROWS = [  # name, section, panels for two models, tables for two models
+    ("robust-accuracy", "curves", 1, 2),
+    ("classes", "classes", 2, 3),
+    ("attacks", "attacks", 4, 4),
+]
+
+
+def test_the_registry_holds_these_charts() -> None:
+    assert [(chart.name, chart.section) for chart in CHARTS] == [(name, section) for name, section, _, _ in ROWS]
+
+
+@pytest.mark.parametrize(("name", "section", "panels", "tables"), ROWS)
+def test_a_chart_states_its_finding_its_n_and_its_numbers(
+    draw: Draw, name: str, section: str, panels: int, tables: int
+) -> None:
+    figure = draw(name)
+    assert any(digit in plain(figure.title) for digit in "0123456789")
+    assert "500" in figure.subtitle
+    assert len(figure.panels) == panels
+    assert len(figure.tables) == tables
+    assert all(panel.alternative.endswith(".") and len(panel.alternative) > 60 for panel in figure.panels)
+    assert all(len(row) == len(table.head) for table in figure.tables for row in table.rows)
+    assert all(panel.heading for panel in figure.panels) or len(figure.panels) == 1
+    assert section
+
+
+@pytest.mark.parametrize("name", [name for name, _, _, _ in ROWS])
+def test_a_chart_is_one_that_vega_lite_understands(draw: Draw, name: str) -> None:
+    for panel in draw(name).panels:
+        spec = panel.drawing.properties(width=300).to_dict()
+        vega = vl_convert.vegalite_to_vega(spec, vl_version=vega_lite_version())
+        assert vega["marks"]
+        titles = [axis["title"] for axis in vega["axes"] if "title" in axis]
+        assert titles
+
+
+def specification(figure: Figure, place: int = 0) -> dict[str, Any]:
+    return dict(figure.panels[place].drawing.to_dict())
+
+
+def values(spec: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """The data of a specification, and of its layers."""
+    found = [spec["data"]["values"]] if "values" in spec.get("data", {}) else []
+    found += [rows for layer in spec.get("layer", []) for rows in values(layer)]
+    return found + list(spec.get("datasets", {}).values())
+
+
+def test_the_line_goes_through_the_rates_of_the_analysis(run: MadeRun, draw: Draw) -> None:
+    rows = max(values(specification(draw("robust-accuracy"))), key=len)
+    for model in run.manifest.models:
+        curve = analysis.curve(run.table(), model.id, "linf", list(run.manifest.budgets))
+        mine = [row for row in rows if row["model"] == model.name]
+        assert [(row["rate"], row["low"], row["high"]) for row in mine] == [
+            (rate.value, rate.low, rate.high) for rate in curve.rates
+        ]
+        assert [row["eps"] for row in mine] == pytest.approx(range(9))
+
+
+def test_rates_run_from_zero_to_one_and_eps_from_zero(draw: Draw) -> None:
+    text = json.dumps(specification(draw("robust-accuracy")), ensure_ascii=False)
+    assert '"domain": [0, 1]' in text
+    assert '"domain": [0, 8.0]' in text
+    assert "ε in l∞ (1/255)" in text
+
+
+def test_ticks_are_written_as_they_were_typed(make: Make) -> None:
+    facts = gather(make(eps="0,0.05,0.250,1e-1", n=20))
+    figure = CHARTS[0].draw(facts, colours.variables(3))
+    assert figure is not None
+    assert json.dumps('["0", "0.05", "1e-1", "0.250"]')[1:-1] in json.dumps(specification(figure))
+
+
+def test_a_model_has_its_colour_and_shape_wherever_it_stands(make: Make) -> None:
+    """The robust model comes first on the page, and second in the run: it keeps the second colour."""
+    facts = gather(make())
+    assert [m.place for m in facts.models] == [1, 0]
+    figure = CHARTS[0].draw(facts, colours.values(3))
+    assert figure is not None
+    scales = json.dumps(specification(figure))
+    assert (
+        f'"domain": ["resnet20", "smallresnet_robust"], "range": ["{colours.MODELS[0]}", "{colours.MODELS[1]}"]'
+        in scales
+    )
+
+
+def test_the_stack_adds_up_to_what_is_lost(facts: Facts, draw: Draw) -> None:
+    for place, model in enumerate(facts.models):
+        (rows,) = values(specification(draw("attacks"), 2 * place))
+        for budget in facts.budgets:
+            tops = [row["top"] for row in rows if row["at"] == budget.text]
+            assert max(tops) == pytest.approx(1 - model.at(budget).value)
+
+
+def test_heatmaps_share_their_colours_and_the_order_of_their_classes(draw: Draw) -> None:
+    first, second = (specification(draw("classes"), place) for place in (0, 1))
+    orders = []
+    for spec in (first, second):
+        text = json.dumps(spec)
+        assert '"domain": [0, 1]' in text
+        assert '"#440154"' in text
+        orders.append(spec["layer"][0]["encoding"]["y"]["scale"]["domain"])
+    assert orders[0] == orders[1]
+    assert len(orders[0]) == 10
+
+
+def test_many_classes_are_cut_to_the_worst_and_the_best(make: Make) -> None:
+    facts = gather(make(classes=[f"a class of images that is called number {k} of them" for k in range(60)], n=600))
+    figure = CHARTS[1].draw(facts, colours.variables(3))
+    assert figure is not None
+    assert "The 12 best and the 12 worst of 60 classes." in figure.subtitle
+    names = specification(figure)["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    assert len(set(names)) == 24
+    assert all(len(name) <= 20 for name in names)
+    assert {len(table.rows) for table in figure.tables} == {24}
+
+
+def test_a_single_class_has_no_heatmap(make: Make) -> None:
+    assert CHARTS[1].draw(gather(make(classes=["only"], n=20)), colours.variables(3)) is None
+
+
+def test_what_attacks_find_alone_is_shown_only_where_they_ran_alone(make: Make, draw: Draw) -> None:
+    figure = CHARTS[2].draw(gather(make(alone=True, n=100)), colours.variables(3))
+    assert figure is not None
+    assert sum("alone" in table.caption for table in figure.tables) == 2
+    assert not any("alone" in table.caption for table in draw("attacks").tables)
+
+
+places = st.lists(st.tuples(st.floats(0, 300), st.floats(5, 30)), min_size=1, max_size=9)
+
+
+@settings(deadline=None)
+@given(places)
+def test_labels_never_cover_each_other_and_stay_within_the_plot(wanted: list[tuple[float, float]]) -> None:
+    centres, heights = [centre for centre, _ in wanted], [height for _, height in wanted]
+    found = spread(centres, heights, 0, 300)
+    order = sorted(range(len(found)), key=lambda k: found[k])
+    for before, after in pairwise(order):
+        assert found[after] - found[before] >= (heights[before] + heights[after]) / 2 - 1e-6
+    assert min(f - h / 2 for f, h in zip(found, heights, strict=True)) >= -1e-6
+    assert max(f + h / 2 for f, h in zip(found, heights, strict=True)) <= 300 + 1e-6
+
+
+def test_labels_with_room_stay_where_they_are_and_crowded_ones_move_least() -> None:
+    assert spread([10, 100, 200], [15, 15, 15], 0, 300) == pytest.approx([10, 100, 200])
+    assert spread([100, 100], [20, 20], 0, 300) == pytest.approx([90, 110])
+    assert spread([298, 299], [10, 10], 0, 300) == pytest.approx([285, 295])
+
+
+def test_long_names_break_where_names_break() -> None:
+    assert broken("cifar10_smallresnet_robust", 14) == ["cifar10_", "smallresnet_", "robust"]
+    assert broken("abcdefghijklmno", 6) == ["abcdef", "ghijkl", "mno"]
+    assert broken("short", 14) == ["short"]
+    assert broken("", 14) == [""]
+    assert shortened("abcdefghij", 5) == "ab…ij"
+    assert shortened("abcde", 5) == "abcde"
+
+
+def test_text_on_the_heatmap_can_be_read() -> None:
+    """Contrast of at least 4.5 against white below the threshold, and against black above it (WCAG 2.2, 1.4.3)."""
+    scale = [colour for a, b in pairwise(colours.VIRIDIS) for colour in colours.ramp(a, b, 11)[:10]]
+    for place, colour in enumerate(scale):
+        text = "#ffffff" if place / 100 < colours.WHITE_BELOW else "#000000"
+        assert contrast(colour, text) >= 4.4
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_colour_stands_out_from_the_paper(theme: str) -> None:
+    paint = colours.values(6, theme)
+    assert contrast(paint.ink, paint.paper) >= 7
+    assert contrast(paint.soft, paint.paper) >= 4.5
+    accents = colours.ACCENTS[theme]
+    assert min(contrast(accents[name], paint.paper) for name in ("bad", "caution", "focus")) >= 4.5
+
+
+def contrast(a: str, b: str) -> float:
+    """The contrast ratio of two colours (WCAG 2.2)."""
+    bright, dark = sorted((luminance(a), luminance(b)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,43 @@
+"""Charts as files say the same as on the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atodds.errors import RunError
+from atodds.report import write_figures
+from atodds.report.charts import CHARTS
+from atodds.report.facts import gather
+from atodds.report.words import curve_title, plain
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.report.conftest import MadeRun, Make
+
+
+def test_every_chart_becomes_an_svg_and_a_png(make: Make, tmp_path: Path) -> None:
+    run = make(n=100, eps="1/255,4/255")
+    paths = write_figures(run, tmp_path / "figures")
+    assert {path.name for path in paths} == {f"{chart.name}.{kind}" for chart in CHARTS for kind in ("svg", "png")}
+    curves = (tmp_path / "figures" / "robust-accuracy.svg").read_text(encoding="utf-8")
+    assert plain(curve_title(gather(run))) in curves
+    assert "ε in l∞ (1/255)" in curves
+    assert "smallresnet_robust" in curves
+    assert "var(--" not in curves
+    for path in paths:
+        if path.suffix == ".png":
+            pixels = np.asarray(Image.open(path).convert("RGB"))
+            assert min(pixels.shape[:2]) > 300
+            assert (pixels[0, 0] == 255).all()
+            assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(run: MadeRun, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="cannot be written"):
+        write_figures(run, tmp_path / "file" / "figures")
