@@ -17,11 +17,11 @@ from atodds.report.words import curve_title, plain
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.report.conftest import MadeRun, Make
+    from tests.report.conftest import MadeModel, MadeRun, Make
 
 
-def test_every_chart_becomes_an_svg_and_a_png(make: Make, tmp_path: Path) -> None:
-    run = make(n=100, eps="1/255,4/255")
+def test_every_chart_becomes_an_svg_and_a_png(make: Make, model: type[MadeModel], tmp_path: Path) -> None:
+    run = make([model("smallresnet_robust", 0.8, 4.0)], n=60, eps="1/255,4/255")
     paths = write_figures(run, tmp_path / "figures")
     assert {path.name for path in paths} == {f"{chart.name}.{kind}" for chart in CHARTS for kind in ("svg", "png")}
     curves = (tmp_path / "figures" / "robust-accuracy.svg").read_text(encoding="utf-8")

@@ -77,7 +77,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class ClassCurves:
-    """A curve for each of the `classes` that have images, in the order of their `labels`; `missing` names the others."""
+    """A curve for each of the `classes` with images, in the order of their `labels`; `missing` names the others."""
 
     model: str
     norm: Norm

@@ -8,7 +8,6 @@ from atodds.analysis.numbers import percent
 from atodds.report.facts import Facts, ModelFacts, leads
 from atodds.threat import Budget
 
-
 MOST_NAMED = 4
 """With more models than these, a sentence names only the first and the last."""
 
@@ -31,10 +30,10 @@ def plain(sentence: Sentence) -> str:
 def answer(facts: Facts) -> tuple[Sentence, ...]:
     """What the run found, in one or two sentences, and one more on whether it can be believed."""
     if facts.key.value == 0 or not facts.attacks:
-        found = (_clean(facts),)
-    else:
-        found = (_one(facts),) if len(facts.models) == 1 else (_several(facts), order(facts))
-    return (*found, trust(facts))
+        return _clean(facts), trust(facts)
+    if len(facts.models) == 1:
+        return _one(facts), trust(facts)
+    return _several(facts), order(facts), trust(facts)
 
 
 def trust(facts: Facts) -> Sentence:
