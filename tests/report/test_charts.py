@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,6 +54,14 @@ ROWS = [  # name, section, panels for two models, tables for two models
 
 def test_the_registry_holds_these_charts() -> None:
     assert [(chart.name, chart.section) for chart in CHARTS] == [(name, section) for name, section, _, _ in ROWS]
+
+
+def test_every_chart_has_a_row_in_the_documentation() -> None:
+    told = (Path(__file__).resolve().parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    rows = [
+        line.split("|")[1].strip(" `") for line in told.partition("## Charts")[2].splitlines() if line.startswith("| `")
+    ]
+    assert rows == [chart.name for chart in CHARTS]
 
 
 @pytest.mark.parametrize(("name", "section", "panels", "tables"), ROWS)

@@ -31,8 +31,8 @@ def test_the_answer_says_who_keeps_what_and_where_the_order_flips(run: MadeRun) 
     standard = robust_accuracy(run.table(), "resnet20@00000000", "linf", "1/255")
     assert said(run) == (
         f"smallresnet_robust keeps {robust} of 500 images when every pixel may change by up to 1/255, where resnet20 "
-        f"keeps {standard}. resnet20 leads without an attack; smallresnet_robust leads from 1/255 to 8/255: the order flips "
-        "between no attack and 1/255. The evaluation can be believed: 0 warnings."
+        f"keeps {standard}. resnet20 leads without an attack; smallresnet_robust leads from 1/255 to 8/255: the order "
+        "flips between no attack and 1/255. The evaluation can be believed: 0 warnings."
     )
 
 
