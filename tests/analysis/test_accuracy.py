@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atodds import analysis
+from atodds.analysis.accuracy import CLEAN
 from atodds.errors import ArgumentError, EmptyDataError, ThreatError, UnknownNameError
+from atodds.evaluation import schema
 
 Row = dict[str, object]
 
@@ -51,6 +53,10 @@ TABLE = pl.DataFrame(
     )
     + verdicts("b@2", {10: {"pgd": 0.1}, 14: {"pgd": 0.02}}, LABELS, wrong=set())
 )  # image 14 of a@1 was attacked by nothing
+
+
+def test_the_clean_images_are_those_of_the_verdict_table() -> None:
+    assert CLEAN == schema.CLEAN
 
 
 def test_accuracy_counts_the_images_that_are_classified_rightly() -> None:
