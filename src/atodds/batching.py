@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from atodds.errors import ModelError
+from atodds.errors import ArgumentError, ModelError
 
 log = logging.getLogger("atodds")
 
@@ -22,6 +22,8 @@ LONG = 1.0
 """A batch that takes longer than this many seconds is large enough."""
 NEARLY = 0.95
 """A smaller batch is taken when it does this share of the fastest one's images a second."""
+ENOUGH = 0.75
+"""A batch that is filled to this share is timed for a full one."""
 WORTHWHILE = 0.5
 """Batches above one that does less than this share are not tried again."""
 
@@ -38,7 +40,7 @@ class BatchSizes:
 class _Search:
     """Tries batches of 16, 32, ... in rounds, so that a machine that others use too slows all of them alike; then takes
     the smallest that is nearly as fast as the fastest. The first batch of all only warms the model up, a batch that is
-    much slower than the fastest is not tried again, and one that takes long is the largest."""
+    twice much slower than the fastest is the largest, and so is one that takes long."""
 
     limit: int = LARGEST_ELSEWHERE
     size: int = SMALLEST
@@ -47,15 +49,20 @@ class _Search:
     rates: dict[int, float] = field(default_factory=dict)
     warm: bool = False
 
+    def wants(self, images: int) -> bool:
+        """Whether the time of a batch of so many images says anything."""
+        return not self.settled and images >= ENOUGH * self.size
+
     def record(self, images: int, seconds: float) -> None:
-        if images < 0.75 * self.size:
+        if not self.wants(images):
             return
         if not self.warm:
             self.warm = True
             self.limit = self.size if seconds > LONG else self.limit
             return
         self.rates[self.size] = max(self.rates.get(self.size, 0.0), images / max(seconds, 1e-9))
-        if seconds > LONG or self.rates[self.size] < WORTHWHILE * max(self.rates.values()):
+        poor = self.rounds > 0 and self.rates[self.size] < WORTHWHILE * max(self.rates.values())
+        if seconds > LONG or poor:  # once is an accident
             self.limit = min(self.limit, self.size)
         self.size *= 2
         if self.size > self.limit:
@@ -81,12 +88,20 @@ class Batching:
     Args:
         size: images at once: a number for both kinds of pass, or None to find both by measuring the passes that are
             asked for.
+
+    Raises:
+        ArgumentError: a number below 1.
     """
 
     def __init__(self, size: int | BatchSizes | None = None) -> None:
         self._searches: dict[Kind, _Search] = {"forward": _Search(), "gradient": _Search()}
         if size is not None:
             sizes = size if isinstance(size, BatchSizes) else BatchSizes(size, size)
+            for images in (sizes.forward, sizes.gradient):
+                if not isinstance(images, int) or images < 1:
+                    raise ArgumentError(
+                        "batch_size", images, "no number of images", "Give 1 or more, or None to measure."
+                    )
             self._searches["forward"].settle(sizes.forward)
             self._searches["gradient"].settle(sizes.gradient)
 
@@ -109,13 +124,14 @@ class Batching:
         search, start = self._searches[kind], 0
         while start < count:
             left = count - start
-            size = search.size if search.settled or left >= 0.75 * search.size else search.best
+            size = search.size if search.settled or search.wants(left) else search.best
             stop = start + -(-left // -(-left // size))
             if self._fits(search, slice(start, stop), device, work):
                 start = stop
 
     def _fits(self, search: _Search, batch: slice, device: torch.device, work: Callable[[slice], None]) -> bool:
-        if not search.settled:
+        timed = search.wants(batch.stop - batch.start)
+        if timed:
             if not search.warm:
                 search.limit = LARGEST.get(device.type, LARGEST_ELSEWHERE)
             _wait(device)
@@ -127,7 +143,7 @@ class Batching:
                 raise
             reason = str(error).splitlines()[0] if str(error) else "out of memory"
         else:
-            if not search.settled:
+            if timed:
                 _wait(device)
                 search.record(batch.stop - batch.start, time.perf_counter() - began)
             return True
@@ -140,11 +156,15 @@ class Batching:
         return False
 
 
+_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "_status_alloc_failed")
+"""What allocators say that raise a bare RuntimeError: the CPU's on Linux and Windows, MPS, cuDNN, cuBLAS."""
+
+
 def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()
-    return "can't allocate memory" in text or "out of memory" in text or "cudnn_status_alloc_failed" in text
+    return any(sign in text for sign in _SIGNS)
 
 
 def _wait(device: torch.device) -> None:

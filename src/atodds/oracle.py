@@ -8,7 +8,7 @@ over random models (expectation over transformation: Athalye et al., "Synthesizi
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal, get_args
 
@@ -23,6 +23,8 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, K), positions (B,) of the batch in the pool) -> (B,) values to raise."""
 
 _FLOAT16_SCALE = 1024.0
+_UNCOUNTED = 1 << 20
+"""Passes are counted an image at a time once this many are waiting: 8 MB of ids, and a sort each million passes."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Passes:
     backwards: Tensor
 
     def of(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Forward and backward passes of these images; 0 where an image never went through."""
+        """Forward and backward passes of these images, on the CPU; 0 where an image never went through."""
+        ids = ids.cpu()
         if len(self.ids) == 0:
             return torch.zeros_like(ids), torch.zeros_like(ids)
         place = torch.searchsorted(self.ids, ids).clamp_max(len(self.ids) - 1)
@@ -79,8 +82,6 @@ class Oracle:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ArgumentError("model", model, "not a torch.nn.Module", "Wrap the function in a module's forward.")
-        if isinstance(batch_size, int) and batch_size < 1:
-            raise ArgumentError("batch_size", batch_size, "no image at a time", "Give 1 or more, or None to measure.")
         if eot < 1:
             raise ArgumentError("eot", eot, "no pass to average over", "Give 1 or more.")
         if precision is not None and precision not in get_args(Precision):
@@ -88,8 +89,10 @@ class Oracle:
             raise ArgumentError("precision", precision, "not a number format that models run in", way_out)
         self.model, self.eot, self.on_passes = model, eot, on_passes
         self.batching = batch_size if isinstance(batch_size, Batching) else Batching(batch_size)
-        self._ledger: list[tuple[Tensor, int, int]] = []
+        nobody = torch.zeros(0, dtype=torch.int64)
+        self._counted, self._uncounted = Passes(nobody, nobody, nobody), _Uncounted()
         self._depth = 0
+        self._writes: bool | None = None  # whether the model writes into its input; not known before its first pass
         self.odd_gradients = 0
         """Images whose gradient was NaN or infinite somewhere; those values were taken as 0."""
         first = next(
@@ -157,17 +160,18 @@ class Oracle:
             LogitsError: the output is not one row of at least two logits an image.
         """
         rows: list[Tensor] = []
+        device = self.device
 
         def work(batch: slice) -> None:
-            with torch.no_grad():
-                part = self._input(images[batch])
+            with torch.inference_mode(False), torch.no_grad():
+                part = images[batch].to(device=device, dtype=self._own)
                 total = self._forward(part)
                 for _ in range(self.eot - 1):
                     total = total + self._forward(part)
             rows.append(total / self.eot if self.eot > 1 else total)
 
         self._run("forward", images, ids, work)
-        return torch.cat(rows)
+        return self._usable(torch.cat(rows))
 
     def gradients(self, images: Tensor, objective: Objective, ids: Tensor) -> Gradients:
         """The gradient of an objective in the images, with its values and the logits, averaged over `eot` passes.
@@ -185,29 +189,26 @@ class Oracle:
         """
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
+        device = self.device
+
         def work(batch: slice) -> None:
-            positions = torch.arange(batch.start, batch.stop, device=self.device)
-            totals = self._backward(images[batch], objective, positions)
+            part = images[batch].detach().to(device=device, dtype=self._own)
+            positions = torch.arange(batch.start, batch.stop, device=device)
+            totals = self._backward(part, objective, positions)
             for _ in range(self.eot - 1):
-                again = self._backward(images[batch], objective, positions)
+                again = self._backward(part, objective, positions)
                 totals = (totals[0] + again[0], totals[1] + again[1], totals[2] + again[2])
             parts.append((totals[0] / self.eot, totals[1] / self.eot, totals[2] / self.eot) if self.eot > 1 else totals)
 
         self._run("gradient", images, ids, work)
         gradient, values, logits = (torch.cat(column) for column in zip(*parts, strict=True))
-        return Gradients(gradient.to(images.dtype), values, logits)
+        return Gradients(gradient.to(images.dtype), values, self._usable(logits))
 
     def passes(self) -> Passes:
         """All passes counted so far, an image at a time."""
-        if not self._ledger:
-            nothing = torch.zeros(0, dtype=torch.int64)
-            return Passes(nothing, nothing, nothing)
-        every = torch.cat([ids for ids, _, _ in self._ledger]).cpu()
-        forwards = torch.cat([torch.full((len(ids),), count) for ids, count, _ in self._ledger])
-        backwards = torch.cat([torch.full((len(ids),), count) for ids, _, count in self._ledger])
-        ids, place = torch.unique(every, return_inverse=True)
-        empty = torch.zeros(len(ids), dtype=torch.int64)
-        return Passes(ids, empty.index_add(0, place, forwards), empty.index_add(0, place, backwards))
+        if self._uncounted.entries:
+            self._counted, self._uncounted = self._uncounted.added_to(self._counted), _Uncounted()
+        return self._counted
 
     def _run(self, kind: Kind, images: Tensor, ids: Tensor, work: Callable[[slice], None]) -> None:
         if len(images) == 0:
@@ -215,35 +216,43 @@ class Oracle:
         with self.running():
             self.batching.run(kind, len(images), self.device, work)
         backwards = self.eot if kind == "gradient" else 0
-        self._ledger.append((ids, self.eot, backwards))
+        self._uncounted.entries.append((ids, self.eot, backwards))
+        self._uncounted.size += len(ids)
+        if self._uncounted.size > _UNCOUNTED + 2 * len(self._counted.ids):
+            self.passes()
         if self.on_passes:
             self.on_passes(len(images) * self.eot, len(images) * backwards)
-        if len(self._ledger) > 1000:
-            self._compact()
-
-    def _compact(self) -> None:
-        """Fold the ledger into one entry a pair of counts, so that it does not grow with the steps of an attack."""
-        total = self.passes()
-        pairs = torch.unique(torch.stack([total.forwards, total.backwards], 1), dim=0)
-        self._ledger = [
-            (total.ids[(total.forwards == f) & (total.backwards == b)], int(f), int(b)) for f, b in pairs.tolist()
-        ]
-
-    def _input(self, images: Tensor) -> Tensor:
-        return images.to(device=self.device, dtype=self._own)
 
     def _forward(self, part: Tensor) -> Tensor:
+        """The model's logits, without leave to write into the part: a model that does, as `x -= mean` or a first
+        ReLU in place do, is given copies from then on."""
+        given, first = part if self._writes is False else part.clone(), self._writes is None
+        version = given._version if first else 0
         if self.precision in ("bfloat16", "float16"):
             with torch.autocast(part.device.type, getattr(torch, self.precision)):
-                output = self.model(part)
+                output = self.model(given)
         else:
-            output = self.model(part)
+            output = self.model(given)
+        if first:
+            self._writes = given._version != version
         logits = _logits_of(output, len(part))
         return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
 
-    def _backward(self, images: Tensor, objective: Objective, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _usable(self, logits: Tensor) -> Tensor:
+        """The logits, where each image has a largest one. Minus infinity for a class that is never meant is fine."""
+        if not logits.sum().isfinite() and not logits.amax(1).isfinite().all():
+            row = int((~logits.amax(1).isfinite()).nonzero()[0])
+            way_out = (
+                "Check that its weights are finite and that it takes images in [0, 1]."
+                if self.precision in ("float32", "float64")
+                else f"It ran in {self.precision}: use bfloat16, which reaches further, or float32."
+            )
+            raise LogitsError(f"The model returned {logits[row].tolist()} for an image: no finite logits. {way_out}")
+        return logits
+
+    def _backward(self, part: Tensor, objective: Objective, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.inference_mode(False), torch.enable_grad():
-            leaf = self._input(images).detach().clone().requires_grad_(True)
+            leaf = (part.clone() if part.is_inference() else part.detach()).requires_grad_(True)
             logits = self._forward(leaf)
             values = objective(logits, positions)
             if not values.requires_grad:
@@ -253,11 +262,27 @@ class Oracle:
         (gradient,) = found
         if gradient is None:
             return torch.zeros_like(leaf), values.detach(), logits.detach()
-        odd = ~gradient.isfinite()
-        if odd.any():
+        if not gradient.sum().isfinite():  # one pass over memory; only then a look at each value
+            odd = ~gradient.isfinite()
             self.odd_gradients += int(odd.flatten(1).any(1).sum())
             gradient = gradient.masked_fill(odd, 0)
         return gradient / scale if scale > 1 else gradient, values.detach(), logits.detach()
+
+
+@dataclass
+class _Uncounted:
+    """Passes as they were made, (ids, forwards, backwards) a pool: counted when asked for, or when they are many."""
+
+    entries: list[tuple[Tensor, int, int]] = field(default_factory=list)
+    size: int = 0
+
+    def added_to(self, counted: Passes) -> Passes:
+        every = torch.cat([counted.ids, *(ids.cpu() for ids, _, _ in self.entries)])
+        forwards = torch.cat([counted.forwards, *(torch.full((len(ids),), f) for ids, f, _ in self.entries)])
+        backwards = torch.cat([counted.backwards, *(torch.full((len(ids),), b) for ids, _, b in self.entries)])
+        ids, place = torch.unique(every, return_inverse=True)
+        empty = torch.zeros(len(ids), dtype=torch.int64)
+        return Passes(ids, empty.index_add(0, place, forwards), empty.index_add(0, place, backwards))
 
 
 def _logits_of(output: object, count: int) -> Tensor:
@@ -293,11 +318,21 @@ def _named(dtype: torch.dtype) -> Precision:
 
 @contextmanager
 def _full_float32(device: torch.device, precision: Precision) -> Iterator[None]:
-    """On a GPU, float32 means float32: without it, convolutions run in TF32, with 10 bits of mantissa."""
+    """float32 means float32: on a GPU, convolutions run in TF32 otherwise, with 10 bits of mantissa, and
+    `torch.set_float32_matmul_precision` may have done the same or worse to products, on CPUs too."""
+    backends: Any = torch.backends
+    switches: list[tuple[Any, str, str | bool]] = []
+    if device.type == "cuda" and hasattr(backends.cudnn, "conv"):
+        switches = [
+            (b, "fp32_precision", "ieee") for b in (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+        ]
+    elif device.type == "cuda":  # torch before 2.9
+        switches = [(b, "allow_tf32", False) for b in (backends.cudnn, backends.cuda.matmul)]
+    elif device.type == "cpu" and hasattr(backends.mkldnn, "matmul"):
+        parts = (backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul)
+        switches = [(b, "fp32_precision", "ieee") for b in parts]
     with ExitStack() as stack:
-        if device.type == "cuda" and precision == "float32":
-            backends: Any = torch.backends
-            for backend in (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul):
-                stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
-                backend.fp32_precision = "ieee"
+        for backend, name, value in switches if precision == "float32" else ():
+            stack.callback(setattr, backend, name, getattr(backend, name))
+            setattr(backend, name, value)
         yield

@@ -1,0 +1,177 @@
+"""Batches cover the pool, the search takes the fastest size, and memory running out halves it."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atodds import batching
+from atodds.batching import Batching, BatchSizes, Kind
+from atodds.errors import ArgumentError, ModelError
+
+CPU = torch.device("cpu")
+
+
+def cut(sizes: Batching, count: int, kind: Kind = "forward") -> list[int]:
+    """The lengths of the batches that a pool is cut into; fails where they do not cover it in order."""
+    seen: list[slice] = []
+    sizes.run(kind, count, CPU, seen.append)
+    assert [k for part in seen for k in range(part.start, part.stop)] == list(range(count))
+    return [part.stop - part.start for part in seen]
+
+
+@given(st.integers(1, 600), st.integers(1, 100))
+def test_batches_cover_the_pool_in_order_and_are_of_nearly_one_size(count: int, size: int) -> None:
+    lengths = cut(Batching(size), count)
+    assert max(lengths) <= size
+    assert max(lengths) - min(lengths) <= 1
+    assert len(lengths) == -(-count // size)
+
+
+def test_each_kind_of_pass_has_its_size() -> None:
+    sizes = Batching(BatchSizes(forward=10, gradient=4))
+    assert cut(sizes, 20, "forward") == [10, 10]
+    assert cut(sizes, 20, "gradient") == [4] * 5
+    assert sizes.settled
+    assert sizes.sizes == BatchSizes(10, 4)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, BatchSizes(0, 1), BatchSizes(1, -3)])
+def test_sizes_below_one_are_refused(size: int) -> None:
+    with pytest.raises(ArgumentError, match="batch_size"):
+        Batching(size)
+
+
+# --- the search --------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that work moves on, by what each batch costs."""
+
+    def __init__(self, seconds: Callable[[int], float]) -> None:
+        self.now, self.seconds = 0.0, seconds
+        self.batches: list[int] = []
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def work(self, batch: slice) -> None:
+        count = batch.stop - batch.start
+        self.batches.append(count)
+        self.now += self.seconds(count)
+
+
+def found(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float], pools: list[int]) -> tuple[int, Clock]:
+    """The size that is found when batches cost so many seconds, and the clock."""
+    clock, sizes = Clock(seconds), Batching()
+    monkeypatch.setattr(batching, "time", clock)
+    for count in pools:
+        sizes.run("forward", count, CPU, clock.work)
+    assert not sizes.settled  # nobody asked for gradients
+    return sizes.sizes.forward, clock
+
+
+def test_the_smallest_size_that_is_nearly_the_fastest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    size, clock = found(monkeypatch, lambda n: 3e-3 + 1e-4 * n, [1000] * 20)
+    assert size == 256  # of a batch's time, 65 % is overhead at 16, 19 % at 128, 11 % at 256
+    assert clock.batches[-1] == 250  # and is used from then on
+    assert found(monkeypatch, lambda n: 1e-6 + 1e-4 * n, [1000] * 20)[0] == 16
+    assert found(monkeypatch, lambda n: 1.5e-4 + 1e-4 * n, [1000] * 20)[0] == 32
+
+
+def test_a_size_that_leaves_the_cache_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    size, clock = found(monkeypatch, lambda n: 1e-3 + 1e-4 * n * (5 if n > 40 else 1), [1000] * 20)
+    assert size == 32
+    assert len([n for n in clock.batches if n > 70]) == 2  # tried once each
+
+
+def test_long_batches_are_not_made_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, clock = found(monkeypatch, lambda n: 5.0 * n, [1000])
+    assert max(clock.batches) <= 16
+
+
+def test_the_first_pass_of_all_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = iter([10.0])
+    size, _ = found(monkeypatch, lambda n: next(slow, 0.0) * 0.01 + 1e-6 + 1e-4 * n, [1000] * 20)
+    assert size == 16
+
+
+def test_a_slow_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = iter(range(10**6))
+    bad = {3, 9}  # the first measurement of one size and the second of another are five times too slow
+    size, _ = found(monkeypatch, lambda n: (3e-3 + 1e-4 * n) * (5 if next(count) in bad else 1), [1000] * 20)
+    assert size == 256
+
+
+def test_pools_that_are_too_small_to_measure_are_still_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    size, clock = found(monkeypatch, lambda n: 1e-3 + 1e-4 * n, [5] * 50)
+    assert set(clock.batches) == {5}
+    assert size == batching.SMALLEST
+
+
+# --- memory ------------------------------------------------------------------------------------------------------
+
+
+class Memory:
+    """Work that fits up to so many images."""
+
+    def __init__(self, images: int, error: Callable[[], BaseException]) -> None:
+        self.images, self.error = images, error
+        self.done: list[int] = []
+
+    def __call__(self, batch: slice) -> None:
+        if batch.stop - batch.start > self.images:
+            raise self.error()
+        self.done += range(batch.start, batch.stop)
+
+
+ERRORS: list[Callable[[], BaseException]] = [
+    lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    lambda: MemoryError(),
+    lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+    lambda: RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    lambda: RuntimeError("MPS backend out of memory"),
+    lambda: RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("size", [8, None])
+def test_memory_running_out_halves_the_batch_and_says_so(
+    error: Callable[[], BaseException], size: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    work, sizes = Memory(5, error), Batching(size)
+    with caplog.at_level(logging.WARNING, "atodds"):
+        sizes.run("gradient", 200, CPU, work)
+    assert work.done == list(range(200))
+    assert sizes.sizes.gradient <= 5
+    assert sizes.sizes.gradient * 2 > 5 or sizes.sizes.gradient >= 3
+    assert caplog.records
+    assert all("Memory ran out" in record.getMessage() for record in caplog.records)
+    again = len(caplog.records)
+    sizes.run("gradient", 200, CPU, work)
+    assert len(caplog.records) == again  # once found, it is kept
+    assert sizes.sizes.forward == (size or batching.SMALLEST)  # the other kind has its own
+
+
+def test_one_image_that_does_not_fit_is_an_error_that_says_why() -> None:
+    work = Memory(0, lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"))
+    with pytest.raises(ModelError, match=r"One image does not fit into the memory of cpu: .*Tried to allocate 2 GiB$"):
+        Batching(8).run("forward", 20, CPU, work)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("no")])
+def test_other_errors_pass_through_at_once(error: Exception) -> None:
+    calls: list[slice] = []
+
+    def work(batch: slice) -> None:
+        calls.append(batch)
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        Batching(8).run("forward", 20, CPU, work)
+    assert len(calls) == 1
