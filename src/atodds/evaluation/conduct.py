@@ -70,6 +70,8 @@ def conduct(
     _check_readable(images)
     known = _identified(brought)
     infos = tuple(known)
+    if settings.workers > 1:
+        executor.tickets(brought)
     lanes = plan(infos, images, budgets, specs, question, chunk=settings.chunk)
     sample, budget = battery.sampled(budgets, images)
     looks = _looks(infos, lanes, images, sample, budget, question)

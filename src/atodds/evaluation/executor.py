@@ -9,6 +9,7 @@ import pickle
 import queue
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,17 +50,19 @@ def processes(lanes: Sequence[Lane], site: Site, progress: Progress, *, workers:
         WorkerError: a worker died. What was finished is kept.
         AtoddsError: what a worker raised.
     """
-    tickets = {name: _ticket(name, model) for name, model in site.models.items()}
-    order = _Order(tickets, site.images, site.store.folder.place, site.store.manifest)
+    order = _Order(tickets(site.models), site.images, site.store.folder.place, site.store.manifest)
     context = multiprocessing.get_context("spawn")
     tasks, news = context.Queue(), context.Queue()
     for task in [*lanes, *[None] * workers]:
         tasks.put(task)
+    workers = min(workers, len(lanes))
     threads = max(1, _cores() // workers)
-    crew = [context.Process(target=_work, args=(order, tasks, news, threads), daemon=True) for _ in range(workers)]
+    crew: list[BaseProcess] = []
     try:
-        for member in crew:
-            member.start()
+        for _ in range(workers):
+            worker = context.Process(target=_work, args=(order, tasks, news, threads), daemon=True)
+            worker.start()
+            crew.append(worker)
         _follow(crew, news, len(lanes), progress)
     finally:
         for member in crew:
@@ -73,16 +76,16 @@ def processes(lanes: Sequence[Lane], site: Site, progress: Progress, *, workers:
 
 def _follow(crew: Sequence[BaseProcess], news: "Queue[Any]", lanes: int, progress: Progress) -> None:
     """Tell what the workers tell, until all lanes are done."""
+    heard = False
     while lanes:
         try:
             said = news.get(timeout=1)
         except queue.Empty:
-            if any(member.exitcode not in (None, 0) for member in crew):
-                raise WorkerError(
-                    "A worker process ended before its work: it was killed, or the memory ran out. What was finished "
-                    "is kept; the same command continues. With less memory, give fewer workers or a smaller batch size."
-                ) from None
+            codes = [member.exitcode for member in crew]
+            if any(codes) or None not in codes:
+                raise _ended(heard) from None
             continue
+        heard = True
         match said:
             case None:
                 lanes -= 1
@@ -92,6 +95,18 @@ def _follow(crew: Sequence[BaseProcess], news: "Queue[Any]", lanes: int, progres
                 progress.job(said[0], there)
             case forwards, backwards:
                 progress.passes(forwards, backwards)
+
+
+def _ended(heard: bool) -> WorkerError:
+    if heard:
+        return WorkerError(
+            "A worker process ended before its work: it was killed, or the memory ran out. What was finished is kept; "
+            "the same command continues. With less memory, give fewer workers or a smaller batch size."
+        )
+    return WorkerError(
+        "The worker processes ended before they began: they were killed, or could not start. A script must keep what "
+        "it does under if __name__ == '__main__':, or use one worker."
+    )
 
 
 @dataclass(frozen=True)
@@ -116,6 +131,7 @@ class _Order:
 def _work(order: _Order, tasks: "Queue[Any]", news: "Queue[Any]", threads: int) -> None:
     """A worker's life: lanes from `tasks` until there are no more. An interruption is for the parent to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     told = Progress(
         passes=lambda forwards, backwards: news.put((forwards, backwards)),
@@ -131,6 +147,23 @@ def _work(order: _Order, tasks: "Queue[Any]", news: "Queue[Any]", threads: int) 
         news.put(error)
     except Exception as error:  # noqa: BLE001 - carried to the parent, which raises it
         news.put(WorkerError(f"A worker failed: {type(error).__name__}: {error}\n{traceback.format_exc()}"))
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed ends nobody: without this, its workers would go on, and then wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def tickets(brought: Mapping[str, nn.Module]) -> dict[str, _Ticket]:
+    """How other processes get each of these models.
+
+    Raises:
+        ArgumentError: a model that they cannot get.
+    """
+    return {name: _ticket(name, model) for name, model in brought.items()}
 
 
 def _ticket(name: str, model: nn.Module) -> _Ticket:
@@ -153,15 +186,18 @@ def _ticket(name: str, model: nn.Module) -> _Ticket:
 
 
 def _importable(kind: type) -> bool:
-    """Whether a new process can import the class: not where its module was run from a file by its path."""
+    """Whether a new process can import the class: not where its module was run from a file by its path, or typed."""
     top = kind.__module__.partition(".")[0]
+    if top == "__main__":
+        return hasattr(sys.modules[top], "__file__")
     finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
-    return top == "__main__" or any(finder.find_spec(top, None) is not None for finder in finders)
+    return any(finder.find_spec(top, None) is not None for finder in finders)
 
 
 def _redeem(name: str, ticket: _Ticket) -> nn.Module:
     model: nn.Module = pickle.loads(ticket.module) if ticket.module else models.load(**ticket.load)  # noqa: S301 - ours
-    model = model.double() if ticket.double else model
+    if ticket.double and models.fingerprint(model) != ticket.fingerprint:
+        model = model.double()  # as the caller did after loading it
     if models.fingerprint(model) != ticket.fingerprint:
         raise ModelError(f"{name} is not the same when it is loaded again: its file or factory gives other weights.")
     return model.to(ticket.device)
