@@ -201,10 +201,15 @@ class Run:
         return self.store.table()
 
     def report(self, file: str | os.PathLike[str] | None = None) -> Path:
-        """Write the page, one file that needs nothing else: `report.html` in the run's folder where none is given."""
+        """Write the page, one file that needs nothing else.
+
+        Args:
+            file: where to; `report.html` in the run's folder if that is on this machine, else here, where left out.
+        """
         from atodds import report  # charts take a while to import, and most scripts draw none
 
-        return report.write(self.store, Path(self.place) / "report.html" if file is None else Path(file))
+        folder = Path() if "://" in self.place else Path(self.place)
+        return report.write(self.store, folder / "report.html" if file is None else Path(file))
 
     def __repr__(self) -> str:
         names = ", ".join(result.info.name for result in self.models)

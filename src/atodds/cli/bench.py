@@ -13,12 +13,14 @@ from rich.table import Table
 from torch import nn
 
 from atodds import models
+from atodds.attacks import registry
 from atodds.attacks.registry import ATTACKS, PRESETS
 from atodds.data import ImageSet
 from atodds.data import load as load_images
 from atodds.data.images import How
 from atodds.errors import ArgumentError
 from atodds.run import Run, evaluate
+from atodds.threat import parse_eps_list, parse_norm
 from atodds.training.digits import digits_pair
 from atodds.training.progress import bar
 
@@ -116,15 +118,18 @@ def bench(
     atodds bench zoo.py:resnet20 --data cifar10 --norm l2 --eps 0.25,0.5 --attacks "pgd(steps=100,restarts=5)"
     """
     console = Console()
+    budgets = eps or _budgets(data, norm)
+    registry.parse(attacks, parse_norm(norm))  # words that mean nothing are found before anything is trained or read
+    parse_eps_list(budgets, norm)
+    chosen = _device(device)
     place = out or Path("runs") / f"{Path(data).stem}-{norm}"
     images = load_images(data, root=root, split=split, limit=limit, how=how, size=size)
     brought = _brought(specs or [], data, place, _channels(mean, "mean"), _channels(std, "std"), trust_pickle, console)
-    chosen = _device(device)
     for model in brought.values():
         model.to(chosen)
     console.print(f"Attacking {escape(', '.join(brought))} on {chosen}: {escape(_named(images))}", highlight=False)
     run = evaluate(
-        brought, images, norm=norm, eps=eps or _budgets(data, norm), attacks=attacks, out=place, seed=seed,
+        brought, images, norm=norm, eps=budgets, attacks=attacks, out=place, seed=seed,
         precision=precision, eot=eot, alone=alone, keep=keep, workers=workers, batch_size=batch_size,
         command=_command(),
     )  # fmt: skip

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from atodds.evaluation.store import Store
+from atodds.run import Run
 
 
 def report(
@@ -30,14 +30,14 @@ def report(
 
     atodds report runs/first --out first.html --figures figures
     """
-    from atodds.report import write, write_figures  # charts take a while to import, and other commands draw none
+    from atodds.report import write_figures  # charts take a while to import, and other commands draw none
 
     console = Console()
-    store = Store.open(run)
-    page = write(store, out or (Path("report.html") if "://" in run else Path(run) / "report.html"))
+    opened = Run.open(run)
+    page = opened.report(out)
     console.print(f"The page: {escape(page.resolve().as_uri())}", highlight=False, soft_wrap=True)
     if figures is not None:
-        drawn = write_figures(store, figures)
+        drawn = write_figures(opened.store, figures)
         console.print(f"{len(drawn)} figures in {escape(str(figures))}", highlight=False, soft_wrap=True)
     if show:
         typer.launch(page.resolve().as_uri())

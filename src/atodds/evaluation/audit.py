@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from atodds.attacks import losses
 from atodds.batching import Batching
 from atodds.data.images import ImageSet
-from atodds.errors import LogitsError
+from atodds.errors import AtoddsError, LogitsError, ModelError
 from atodds.evaluation.manifest import Finding, ModelInfo, Severity
 from atodds.oracle import Oracle
 
@@ -49,6 +49,7 @@ def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batchi
         batching: shared with the run, so that the passes made here also measure the batch size.
 
     Raises:
+        ModelError: it cannot take these images.
         LogitsError: outputs that are not one finite row of logits an image, or fewer classes than labels.
     """
     chosen = list(range(min(PROBE, len(images))))
@@ -58,7 +59,7 @@ def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batchi
     labels = torch.from_numpy(images.labels[chosen]).to(oracle.device)
     was_training = any(module.training for module in model.modules())
     with oracle.running():
-        logits = oracle.logits(pixels, torch.arange(len(pixels)))
+        logits = _first_pass(info, oracle, pixels)
         _check_logits(info, logits, images)
         probe = _Probe(info.id, oracle, pixels, labels, logits)
         random = _random(probe)
@@ -71,6 +72,20 @@ def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batchi
             *_gradients(probe),
         ]
     return tuple(found)
+
+
+def _first_pass(info: ModelInfo, oracle: Oracle, pixels: Tensor) -> Tensor:
+    try:
+        return oracle.logits(pixels, torch.arange(len(pixels)))
+    except AtoddsError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        shape = "x".join(str(side) for side in pixels.shape[1:])
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{info.name} fails on images of {shape} (channels x height x width): {reason} "
+            "Bring images of the shape that it was made for: another data set, or size=."
+        ) from error
 
 
 def _check_logits(info: ModelInfo, logits: Tensor, images: ImageSet) -> None:
