@@ -11,7 +11,6 @@ import pytest
 
 import atodds
 from atodds.attacks.registry import ATTACKS, PRESETS
-from atodds.models.networks import NETWORKS, skeleton
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -90,18 +89,6 @@ def test_the_index_of_attacks_names_every_attack_and_preset() -> None:
     page = read("docs/attacks/index.md")
     assert set(ATTACKS) <= set(first_code(page))
     assert all(f"`{preset}`" in page and f"`{attacks}`" in page for preset, attacks in PRESETS.items())
-
-
-def test_the_page_of_models_names_every_network_with_its_parameters() -> None:
-    table = {row[0].strip("`"): row[1:4] for row in rows(read("docs/models.md")) if row[0].strip("`") in NETWORKS}
-    shapes = ((3, 32, 32), (1, 28, 28), (1, 8, 8))
-    assert table == {name: [parameters(name, shape) for shape in shapes] for name in NETWORKS}
-
-
-def parameters(name: str, shape: tuple[int, int, int]) -> str:
-    if min(shape[1:]) < NETWORKS[name].smallest:
-        return "too small"
-    return f"{sum(weight.numel() for weight in skeleton(name, shape, 10).parameters()):,}"
 
 
 # ---- dependencies --------------------------------------------------------------------------------------------------
