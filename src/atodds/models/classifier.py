@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from atodds.errors import ArgumentError, ModelError
 from atodds.models.card import Card
 
-Channels = float | Sequence[float] | Tensor
-"""One number for all channels, or one a channel."""
+Channels = float | str | Sequence[float] | NDArray[np.floating] | Tensor
+"""One number for all channels, or one a channel; as text, "0.49,0.48,0.45"."""
 
 
 class Classifier(nn.Module):
@@ -113,6 +115,7 @@ def _normalisation(mean: Channels | None, std: Channels | None) -> tuple[Tensor 
 
 def _channels(value: Channels, argument: str) -> Tensor:
     try:
+        value = [float(part) for part in value.split(",")] if isinstance(value, str) else value
         numbers = torch.as_tensor(value, dtype=torch.float32, device="cpu").detach().clone().flatten()
     except (TypeError, ValueError, RuntimeError):
         way_out = "Give one number a channel, such as 0.49, 0.48, 0.45."

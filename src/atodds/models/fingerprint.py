@@ -28,9 +28,11 @@ def fingerprint(model: nn.Module) -> str:
 
     Counted are, module by module: its name and class name; its parameters and all its buffers, persistent or not, with
     their types; its public attributes, as far as they are numbers, text, None, functions by name, tensors, arrays, or
-    collections of these; and the source of its methods, for classes that are not part of an installed package. Not
-    counted are the mode (training or not), the device, the memory layout, `requires_grad`, hooks, attributes that start
-    with "_" or are called "device", and tensors that a forward pass left behind with their graph.
+    collections of these; and, for classes that are not part of an installed package, the source of their methods and
+    their simple attributes. What these methods call beyond their class is not followed, so give a changed helper
+    function or global a changed name. Not counted are the mode (training or not), the device, the memory layout,
+    `requires_grad`, hooks, attributes that start with "_" or are called "device", and tensors that a forward pass left
+    behind with their graph.
 
     A `Classifier` without normalisation counts as the network inside it, and so do the wrappers of `torch.compile`,
     `DataParallel` and `DistributedDataParallel`.
@@ -72,8 +74,8 @@ class _Walk:
         if isinstance(module, torch.jit.ScriptModule):
             parts.append(("code", module.original_name, _script(module)))
         elif not isinstance(module, Classifier):
-            attributes = sorted(_attributes(module), key=itemgetter(0))
-            parts += [("attribute", name, self._value(value)) for name, value in attributes]
+            attributes = ((name, self._value(value)) for name, value in sorted(_attributes(module), key=itemgetter(0)))
+            parts += [("attribute", name, content) for name, content in attributes if content]
         parts += [("child", name, self.digest(child)) for name, child in module.named_children()]
         for kind, name, content in parts:
             for piece in (kind.encode(), name.encode(), content):
@@ -81,8 +83,22 @@ class _Walk:
         return whole.digest()
 
     def _source_of(self, kind: type) -> bytes:
+        """What a class and its parents define outside of installed packages: the source of methods, simple values.
+
+        Whoever edits a `forward` has another model, though no weight and no name changed.
+        """
         if id(kind) not in self.sources:
-            self.sources[id(kind)] = _source_digest(kind)
+            whole = hashlib.sha256()
+            for owner in kind.__mro__:
+                if owner in (object, nn.Module) or _is_installed(owner):
+                    continue
+                for name, member in sorted(vars(owner).items()):
+                    function = inspect.unwrap(_function_of(member))
+                    if isinstance(function, FunctionType):
+                        whole.update(_framed(name.encode()) + _framed(_source(function)))
+                    elif not name.startswith("_"):
+                        whole.update(_framed(name.encode()) + self._value(member))
+            self.sources[id(kind)] = whole.digest()
         return self.sources[id(kind)]
 
     def _value(self, value: object) -> bytes:
@@ -148,22 +164,6 @@ def _tensor_digest(tensor: Tensor, name: str) -> bytes:
     whole = hashlib.sha256(_framed(head))
     if plain.numel():
         whole.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    return whole.digest()
-
-
-def _source_digest(kind: type) -> bytes:
-    """Hash of the methods that a class and its parents define outside of installed packages.
-
-    Whoever edits a `forward` has another model, though no weight and no name changed.
-    """
-    whole = hashlib.sha256()
-    for owner in kind.__mro__:
-        if owner in (object, nn.Module) or _is_installed(owner):
-            continue
-        for name, member in sorted(vars(owner).items()):
-            function = inspect.unwrap(_function_of(member))
-            if isinstance(function, FunctionType):
-                whole.update(_framed(name.encode()) + _framed(_source(function)))
     return whole.digest()
 
 

@@ -58,6 +58,8 @@ def parse(spec: str) -> Spec:
     if not isinstance(spec, str) or not spec.strip():
         raise ArgumentError("model", spec, "not a model", GRAMMAR)
     text = spec.strip()
+    if "://" in text:
+        raise ArgumentError("model", text, "an address, not a file", f"Fetch it first. {GRAMMAR}")
     if found := _FILE.fullmatch(text):
         return Spec(text, file=Path(found["file"]), factory=_factory(found, text), weights=_path(found))
     prefix = text.partition(":")[0]

@@ -2,6 +2,8 @@
 
 import difflib
 import pickle
+import struct
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +21,11 @@ LATER = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
 """What a lazy module has before it has seen an image."""
 UNREADABLE = (safetensors.SafetensorError, OSError, ValueError, RuntimeError)
 """What safetensors raises for a file that is damaged or none of its own."""
+DAMAGED = (
+    RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, MemoryError,
+    OverflowError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What torch.load raises for a damaged file, beside UnpicklingError; found by flipping bytes."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """What DataParallel, torch.compile and common wrappers put before every name."""
 
@@ -140,25 +147,31 @@ def existing(file: Path, argument: str) -> Path:
 def _unpickled(file: Path, trust: bool) -> object:
     """What `torch.save` put into a file, through the restricted unpickler first."""
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return _opened(file, weights_only=True)
     except pickle.UnpicklingError as error:
         if not _looks_saved(file):
             raise ModelError(f"{file} is not a file of weights. Bring a .safetensors, .pt or .pth file.") from error
         if not trust:
             raise UntrustedFileError(
-                f"{file} is a pickle that holds more than tensors, and opening it can run any code: {_line(error)} If "
+                f"{file} is a pickle that holds more than tensors, and opening it can run any code: {_line(error)}. If "
                 "you trust whoever made it, pass --trust-pickle (trust_pickle=True in Python); better, save "
                 "model.state_dict() with safetensors."
             ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise ModelError(f"{file} cannot be read as weights: {_line(error)}. Fetch or save it again.") from error
     try:
-        return torch.load(file, map_location="cpu", weights_only=False)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ImportError, AttributeError) as error:
+        return _opened(file, weights_only=False)
+    except (pickle.UnpicklingError, ImportError, *DAMAGED) as error:
         raise ModelError(
             f"{file} cannot be unpickled here: {_line(error)}. A pickle needs the code it was made with; bring the "
             "network as FILE.py:FACTORY and its weights as model.state_dict()."
         ) from error
+
+
+def _opened(file: Path, *, weights_only: bool) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about pickles of unusual make, which are judged here
+        return torch.load(file, map_location="cpu", weights_only=weights_only)
 
 
 def _looks_saved(file: Path) -> bool:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from atodds.errors import ArgumentError, UnknownNameError
 from atodds.threat import EpsLike, Norm, Threat, parse_eps, parse_norm
@@ -71,19 +72,17 @@ class Recipe:
         ):
             if name not in known:
                 raise UnknownNameError.among(argument, name, known)
-        for argument, count in (
-            ("epochs", self.epochs),
-            ("batch_size", self.batch_size),
-            ("attack_steps", self.attack_steps),
-        ):
-            _check(argument, count, isinstance(count, int) and count >= 1, "an integer of at least 1")
-        _check("seed", self.seed, isinstance(self.seed, int) and abs(self.seed) < 2**62, "an integer below 2^62")
-        _check("lr", self.lr, 0 < self.lr < math.inf, "a positive number")
-        _check("momentum", self.momentum, 0 <= self.momentum < 1, "a number from 0 to below 1")
-        _check("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or a positive number")
-        size = self.attack_step_size
-        _check("attack_step_size", size, size is None or 0 < size < math.inf, "a positive number, or None")
-        _check("eps_ramp", self.eps_ramp, 0 <= self.eps_ramp <= 1, "a number from 0 to 1")
+        for argument in ("epochs", "batch_size", "attack_steps"):
+            self._check(argument, int, lambda count: count >= 1, "an integer of at least 1")
+        self._check("seed", int, lambda seed: abs(seed) < 2**62, "an integer, below 2^62")
+        self._check("lr", (int, float), lambda lr: 0 < lr < math.inf, "a positive number")
+        self._check("momentum", (int, float), lambda share: 0 <= share < 1, "a number from 0 to below 1")
+        self._check("weight_decay", (int, float), lambda decay: 0 <= decay < math.inf, "0 or a positive number")
+        self._check("eps_ramp", (int, float), lambda share: 0 <= share <= 1, "a number from 0 to 1")
+        if self.attack_step_size is not None:
+            self._check(
+                "attack_step_size", (int, float), lambda size: 0 < size < math.inf, "a positive number, or None"
+            )
         object.__setattr__(self, "norm", parse_norm(self.norm))
         if self.eps is not None:
             object.__setattr__(self, "eps", parse_eps(self.eps, self.norm).value)
@@ -105,9 +104,10 @@ class Recipe:
 
     def told(self) -> dict[str, str | int | float | bool | None]:
         """The recipe as a card holds it, with the version of the code that follows it."""
-        return asdict(self) | {"version": VERSION}
+        return asdict(self) | {"training_code": VERSION}
 
-
-def _check(argument: str, value: object, fine: bool, wanted: str) -> None:
-    if isinstance(value, bool) or not fine:
-        raise ArgumentError(argument, value, f"not {wanted}", f"Give {wanted}.")
+    def _check(self, argument: str, kind: type | tuple[type, ...], fine: Callable[[float], bool], wanted: str) -> None:
+        value: Any = getattr(self, argument)
+        right = isinstance(value, kind) and not isinstance(value, bool)
+        if not (right and fine(value)):
+            raise ArgumentError(argument, value, f"not {wanted}", f"Give {wanted}.")
