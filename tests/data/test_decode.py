@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -26,8 +27,9 @@ def form(mode: str = "RGB", size: int | None = None) -> Form:
 
 def claiming(width: int, height: int) -> bytes:
     """A PNG of a few bytes whose header claims any size."""
-    header = b"IHDR" + struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    chunks = b"IHDR" + struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(bytes(100)), b"IEND"
+    packed = [struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def test_colours_come_out_channels_first() -> None:
@@ -83,8 +85,15 @@ def test_formats_that_can_start_programs_are_not_opened() -> None:
 
 @pytest.mark.parametrize("side", [10_000, 20_000, 2_000_000_000])
 def test_a_bomb_is_refused_by_its_header(side: int) -> None:
-    with pytest.raises(UnreadableImageError, match="cannot be decoded"):
+    with pytest.raises(UnreadableImageError, match=r"exceeds limit|more than 89478485"):
         decode(claiming(side, side), form(size=32), "a.png")
+
+
+def test_a_bomb_is_refused_where_warnings_are_not_errors() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(UnreadableImageError, match="10000x10000 pixels, more than 89478485"):
+            decode(claiming(10_000, 10_000), form(size=32), "a.png")
 
 
 def test_a_resize_that_would_grow_into_a_bomb_is_refused() -> None:
@@ -96,6 +105,8 @@ def test_size_resizes_the_shorter_side_and_crops_the_centre() -> None:
     wide = Image.fromarray(np.tile(np.arange(200, dtype=np.uint8), (100, 1)))
     expected = wide.resize((128, 64), Image.Resampling.BILINEAR).crop((36, 4, 92, 60))
     assert (np.asarray(fit(wide, 56, "a.png")) == np.asarray(expected)).all()
+    small = wide.resize((74, 37), Image.Resampling.BILINEAR).crop((21, 2, 53, 34))
+    assert (np.asarray(fit(wide, 32, "a.png")) == np.asarray(small)).all()
     tall = wide.transpose(Image.Transpose.ROTATE_90)
     assert (np.asarray(fit(tall, 56, "a.png")) == np.rot90(np.asarray(expected))).all()
 

@@ -1,7 +1,9 @@
 """Parquet: columns, class names, shards, splits, row groups, and files that lie."""
 
+import hashlib
 import io
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,14 @@ def test_only_the_row_groups_that_are_needed_are_read(tmp_path: Path) -> None:
     assert images.pixels()[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
     with pytest.raises(DataError, match=r"a\.parquet"):
         load(path)
+
+
+def test_the_fingerprint_covers_the_encoded_bytes_in_the_order_of_the_selection(tmp_path: Path) -> None:
+    images = load(write(tmp_path / "a.parquet", list(range(20)), group=7)).take([15, 3, 9])
+    total = hashlib.sha256(b"atodds images 1\n(1, 2, 2)\nencoded images\n")
+    for row in (15, 3, 9):
+        total.update(struct.pack("<qq", row, row % 2) + hashlib.sha256(png(row)).digest())
+    assert images.fingerprint == total.hexdigest()
 
 
 def test_plain_binary_columns_and_large_types_are_read(tmp_path: Path) -> None:
@@ -142,7 +152,8 @@ def test_unreadable_rows_are_named_by_file_and_row(tmp_path: Path) -> None:
     empty = [*cells, {"bytes": None, "path": "x.png"}]
     for last, message in ((broken, "none of JPEG"), (empty, "no bytes")):
         pq.write_table(pa.table({"image": cells, "label": [0, 1, 0]}), tmp_path / "test-0.parquet")
-        pq.write_table(pa.table({"image": last, "label": [0, 1, 0, 1]}), tmp_path / "test-1.parquet")
+        table = pa.table({"image": last, "label": [0, 1, 0, 1]})
+        pq.write_table(table, tmp_path / "test-1.parquet", row_group_size=2)
         with pytest.raises(UnreadableImageError, match=rf"test-1\.parquet row 3: .*{message}"):
             load(tmp_path)
         assert len(load(tmp_path, limit=6, how="first")) == 6

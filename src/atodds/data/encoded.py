@@ -46,9 +46,8 @@ class EncodedReader:
 
     @property
     def coding(self) -> str:
-        """Encoded bytes, and what they are turned into."""
-        size = "" if self.form.size is None else f" resized to {self.form.size}"
-        return f"encoded {self.form.mode} images{size}"
+        """What the digests cover: encoded bytes. What they are turned into is told by the shape of the set."""
+        return "encoded images"
 
     def take(self, rows: Integers) -> "EncodedReader":
         """A view of only these rows."""
