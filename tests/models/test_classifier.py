@@ -77,6 +77,10 @@ def test_images_of_another_shape_than_the_card_are_refused() -> None:
 def test_it_keeps_the_mode_of_its_network() -> None:
     assert not Classifier(network().eval()).training
     assert Classifier(network()).training
+    partly = nn.Sequential(network(), nn.Dropout().eval())
+    Classifier(partly)
+    assert partly.training
+    assert not partly[1].training
 
 
 def test_mean_and_std_follow_the_model_to_another_type() -> None:

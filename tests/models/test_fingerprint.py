@@ -149,6 +149,12 @@ def test_two_architectures_with_equal_weights_differ() -> None:
     assert fingerprint(once) != fingerprint(twice)
 
 
+def test_a_layer_that_is_used_twice_counts_twice() -> None:
+    relu, linear = nn.ReLU(), nn.Linear(2, 2)
+    assert fingerprint(nn.Sequential(relu, linear, relu)) != fingerprint(nn.Sequential(relu, linear))
+    assert fingerprint(nn.Sequential(relu, linear, relu)) == fingerprint(nn.Sequential(nn.ReLU(), linear, nn.ReLU()))
+
+
 def test_strides_and_paddings_count() -> None:
     one, two = nn.Conv2d(1, 1, 3, stride=1), nn.Conv2d(1, 1, 3, stride=2)
     two.load_state_dict(one.state_dict())

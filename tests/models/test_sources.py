@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from atodds.errors import ArgumentError, ModelError, UnknownNameError, UntrustedFileError
+from atodds.errors import ArgumentError, AtoddsError, ModelError, UnknownNameError, UntrustedFileError
 from atodds.models import Card, Classifier, build, fingerprint, load, save
 from atodds.models.networks import complete
 
@@ -130,6 +130,13 @@ def test_a_missing_file_is_told_the_nearest(zoo: Path) -> None:
     zoo.with_name("folder.py").mkdir()
     with pytest.raises(UnknownNameError, match="a folder"):
         load(f"{zoo.with_name('folder.py')}:make")
+
+
+@pytest.mark.parametrize("place", ["~nobody-of-this-name/x", "x" * 5000, "a/" * 3000 + "x", "nul\0byte"])
+@pytest.mark.parametrize("form", ["{}.py:make", "{}.safetensors", "resnet8@{}", "{}"])
+def test_a_path_that_cannot_be_is_an_error_of_ours(place: str, form: str) -> None:
+    with pytest.raises(AtoddsError):
+        load(form.format(place))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from atodds.models.card import Card
 from atodds.models.classifier import Classifier, checked_name, printable, times
 from atodds.models.fingerprint import tensors_digest
 from atodds.models.networks import skeleton
-from atodds.models.weights import UNREADABLE, existing, read_safetensors, unreadable
+from atodds.models.weights import UNREADABLE, existing, expanded, read_safetensors, unreadable
 
 _CARD = "atodds"
 _KINDS = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
@@ -40,7 +40,7 @@ def save(classifier: Classifier, file: str | os.PathLike[str]) -> Path:
         ArgumentError: another ending.
         ModelError: no card, a card that does not describe the network, or a file that cannot be written.
     """
-    path = Path(file).expanduser()
+    path = expanded(Path(file))
     if path.suffix != ".safetensors":
         raise ArgumentError("file", str(file), "not the name of a checkpoint", "End it in .safetensors.")
     card = classifier.card

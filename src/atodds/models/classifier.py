@@ -51,7 +51,7 @@ class Classifier(nn.Module):
         means, stds = _normalisation(mean, std)
         self.register_buffer("mean", means, persistent=False)
         self.register_buffer("std", stds, persistent=False)
-        self.train(network.training)
+        self.training = network.training
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] -> what the network returns, usually logits (N, K)."""

@@ -76,7 +76,8 @@ class _Walk:
         elif not isinstance(module, Classifier):
             attributes = ((name, self._value(value)) for name, value in sorted(_attributes(module), key=itemgetter(0)))
             parts += [("attribute", name, content) for name, content in attributes if content]
-        parts += [("child", name, self.digest(child)) for name, child in module.named_children()]
+        # Not named_children(), which leaves out a layer that was there before: relu, linear, relu is not relu, linear.
+        parts += [("child", name, self.digest(child)) for name, child in module._modules.items() if child is not None]
         for kind, name, content in parts:
             for piece in (kind.encode(), name.encode(), content):
                 whole.update(_framed(piece))

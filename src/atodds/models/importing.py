@@ -46,7 +46,10 @@ def run_file(file: Path) -> ModuleType:
     Raises:
         ModelError: it is not Python, or it imports what is not there. Whatever else its code raises passes through.
     """
-    source = file.read_bytes()
+    try:
+        source = file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error.strerror}. Check its permissions.") from error
     identity = hashlib.sha256(str(file.resolve()).encode() + b"\0" + source).hexdigest()[:16]
     name = f"atodds_source_{identity}"
     spec = importlib.util.spec_from_file_location(name, file.resolve())

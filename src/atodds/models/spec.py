@@ -11,6 +11,7 @@ from pathlib import Path
 from atodds.errors import ArgumentError, UnknownNameError
 from atodds.models.classifier import printable
 from atodds.models.networks import NETWORKS
+from atodds.models.weights import expanded
 
 GRAMMAR = (
     "Write FILE.py:FACTORY, package.module:FACTORY, NETWORK@WEIGHTS, or the path of a checkpoint; FACTORY@WEIGHTS puts "
@@ -68,7 +69,7 @@ def parse(spec: str) -> Spec:
         raise ArgumentError("model", text, f"{prefix}: is not a source yet", way_out)
     if found := _MODULE.fullmatch(text):
         return Spec(text, module=found["module"], factory=_factory(found, text), weights=_path(found))
-    if (found := _NETWORK.fullmatch(text)) and not Path(text).expanduser().is_file():
+    if (found := _NETWORK.fullmatch(text)) and not _is_file(text):
         if found["network"] not in NETWORKS:
             raise _unknown(found["network"])
         if found["weights"] is None:
@@ -81,6 +82,13 @@ def parse(spec: str) -> Spec:
         way_out = f"Write {text}:FACTORY, the name of a function in it that returns the model."
         raise ArgumentError("model", text, "a file without a factory", way_out)
     raise ArgumentError("model", text, "not a model", GRAMMAR)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return expanded(Path(text)).is_file()
+    except OSError:  # longer than a path can be, or in a folder that nobody may look into
+        return False
 
 
 def _factory(found: re.Match[str], text: str) -> str:

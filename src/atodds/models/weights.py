@@ -130,18 +130,32 @@ def existing(file: Path, argument: str) -> Path:
 
     Raises:
         UnknownNameError: it is not, with the files of its folder that come near.
+        ModelError: nobody may look.
     """
-    path = file.expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise UnknownNameError(argument, str(file), "a folder, not a file", "Name a file in it.")
-    if not path.parent.is_dir():
-        raise UnknownNameError(argument, str(file), "no such file", f"There is no folder {path.parent} either.")
-    beside = [other.name for other in path.parent.iterdir() if other.suffix == path.suffix and other.is_file()]
-    near = difflib.get_close_matches(path.name, sorted(beside), n=3, cutoff=0.4)
+    path = expanded(file)
+    try:
+        if path.is_file():
+            return path
+        if path.is_dir():
+            raise UnknownNameError(argument, str(file), "a folder, not a file", "Name a file in it.")
+        if not path.parent.is_dir():
+            raise UnknownNameError(argument, str(file), "no such file", f"There is no folder {path.parent} either.")
+        alike = [other.name for other in path.parent.iterdir() if other.suffix == path.suffix and other.is_file()]
+    except OSError as error:
+        raise ModelError(
+            f"{file} cannot be looked at: {error.strerror}. Check the path and its permissions."
+        ) from error
+    near = difflib.get_close_matches(path.name, sorted(alike), n=3, cutoff=0.4)
     hint = f"Did you mean {' or '.join(str(file.with_name(name)) for name in near)}?" if near else "Check the path."
     raise UnknownNameError(argument, str(file), "no such file", hint)
+
+
+def expanded(file: Path) -> Path:
+    """A path with the home folder in the place of "~"; as it is, where nobody has that home."""
+    try:
+        return file.expanduser()
+    except RuntimeError:
+        return file
 
 
 def _unpickled(file: Path, trust: bool) -> object:

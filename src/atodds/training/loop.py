@@ -150,7 +150,7 @@ def _fit(
     began = told = time.perf_counter()
     model.train()
     for epoch in range(recipe.epochs):
-        loss_sum = torch.zeros((), dtype=torch.float64, device=fabric.device)
+        loss_sum = torch.zeros((), device=fabric.device)
         hits = torch.zeros((), dtype=torch.int64, device=fabric.device)
         seen = 0
         for step, batch in enumerate(data.batches(recipe, epoch)):
