@@ -32,7 +32,7 @@ bench: $(VENV)/.installed ## measure the embedded digits, write a page, print it
 
 test: lint ## lint, then the whole suite (ARGS=--slow for the slow tests too)
 	@echo "==> pytest with $(WORKERS) workers"
-	$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --durations=8 $(ARGS)
+	$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) -rs --durations=8 $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, ruff format, mypy strict, import-linter
 	@echo "==> ruff check"
