@@ -28,7 +28,6 @@ help: ## list the targets
 bench: $(VENV)/.installed ## measure the embedded digits, write a page, print its path
 	@echo "==> atodds bench: two small networks on the embedded digits, results in $(RUN)"
 	$(THREADS) $(BIN)/atodds bench --out $(RUN)
-	@echo "==> Open $(CURDIR)/$(RUN)/report.html"
 
 test: lint ## lint, then the whole suite (ARGS=--slow for the slow tests too)
 	@echo "==> pytest with $(WORKERS) workers"
