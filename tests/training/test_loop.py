@@ -13,7 +13,7 @@ from atodds.data import ImageSet
 from atodds.errors import ArgumentError, ModelError, UnknownNameError
 from atodds.models import fingerprint, load_checkpoint, save
 from atodds.training import Progress, Recipe, train
-from atodds.training.loop import _statistics
+from atodds.training.loop import _Data, _statistics
 from atodds.training.progress import bar
 
 QUICK = Recipe(epochs=4, batch_size=16, lr=0.05)
@@ -106,6 +106,22 @@ def test_adversarial_training_buys_robustness() -> None:
     assert accuracy(standard, images) == 1
     assert accuracy(robust, images) == pytest.approx(0.9, abs=0.05)
     assert accuracy(robust, moved) > accuracy(standard, moved) + 0.3
+
+
+def test_every_epoch_takes_every_image_once_in_an_order_and_with_random_starts_of_its_own() -> None:
+    images = halves(65)
+    given = _Data(torch.from_numpy(images.pixels()), torch.tensor(images.labels), torch.tensor(images.ids))
+    epochs = [list(given.batches(QUICK, epoch)) for epoch in (0, 1, 0)]
+    orders = [torch.cat([batch.ids for batch in batches]).tolist() for batches in epochs]
+    assert orders[0] == orders[2] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1]) == images.ids.tolist() != orders[0]
+    seeds = [{batch.seed for batch in batches} for batches in epochs]
+    assert len(seeds[0]) == len(seeds[1]) == 1
+    assert seeds[0] == seeds[2] != seeds[1]
+    for batch in epochs[0]:
+        positions = ((batch.ids - 7) // 3).tolist()
+        assert torch.equal(batch.images, images.images(positions))
+        assert torch.equal(batch.labels, torch.tensor(images.labels[positions]))
 
 
 def test_every_image_is_seen_once_an_epoch_in_batches_of_one_size() -> None:
