@@ -124,7 +124,7 @@ def bench(
     chosen = _device(device)
     place = out or Path("runs") / f"{Path(data).stem}-{norm}"
     images = load_images(data, root=root, split=split, limit=limit, how=how, size=size)
-    brought = _brought(specs or [], data, place, _channels(mean, "mean"), _channels(std, "std"), trust_pickle, console)
+    brought = _brought(specs or [], data, place, mean, std, trust_pickle, console)
     for model in brought.values():
         model.to(chosen)
     console.print(f"Attacking {escape(', '.join(brought))} on {chosen}: {escape(_named(images))}", highlight=False)
@@ -142,8 +142,8 @@ def _brought(
     specs: list[str],
     data: str,
     place: Path,
-    mean: list[float] | None,
-    std: list[float] | None,
+    mean: str | None,
+    std: str | None,
     trust_pickle: bool,
     console: Console,
 ) -> dict[str, nn.Module]:
@@ -170,15 +170,6 @@ def _digits(place: Path, console: Console) -> dict[str, nn.Module]:
     with bar("training") as told:
         pair = digits_pair(place / "models", on_progress=lambda _, progress: told(progress))
     return {model.name: model for model in pair}
-
-
-def _channels(text: str | None, argument: str) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ArgumentError(argument, text, "not numbers", "Give one number a channel: 0.49,0.48,0.45.") from None
 
 
 def _device(name: str) -> torch.device:
