@@ -95,7 +95,15 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
 
 
 def ascend(
-    images: Tensor, gradient: Tensor, origins: Tensor, eps: Radius, norm: Norm, size: Radius, *, spread: float = 0.0
+    images: Tensor,
+    gradient: Tensor,
+    origins: Tensor,
+    eps: Radius,
+    norm: Norm,
+    size: Radius,
+    *,
+    spread: float = 0.0,
+    out: Tensor | None = None,
 ) -> Tensor:
     """One step of length `size` along the steepest direction that stays in ball and box.
 
@@ -112,9 +120,11 @@ def ascend(
         size: length of the step, or (N,) lengths.
         spread: l1 only: the step is shared by at least this share of the coordinates (SLIDE, Tramèr & Boneh 2019,
             takes 0.01); 0 for the steepest.
+        out: contiguous memory for the result, which may be that of the images: fresh memory costs more than the step.
     """
     points, slopes, start = images.flatten(1), gradient.flatten(1), origins.flatten(1)
-    radius, step, result = _column(eps, images), _column(size, images), _empty(images)
+    radius, step = _column(eps, images), _column(size, images)
+    result = _empty(images) if out is None else out.view(len(out), -1)
     sharers = max(1, round(spread * points.shape[1]))
     for rows in _blocks(points):
         x, slope, centre, out = points[rows], slopes[rows], start[rows], result[rows]
@@ -194,13 +204,14 @@ def settle(images: Tensor, origins: Tensor, eps: Radius | None, norm: Norm) -> T
     radius = None if eps is None else _column(eps, points, torch.float64)
     for rows in _blocks(points):
         x, centre = points[rows].clamp(0, 1), start[rows].double()
-        wished = (x - centre).nan_to_num_(0)
+        wished = (x.double() - centre).nan_to_num_(0)
         delta = wished if radius is None else _shrunk(wished, radius[rows], norm)
         moved = (centre + delta).to(origins.dtype)
         if origins.dtype == torch.float64:  # in float32, centre + (x - centre) is x again
             moved = torch.where(delta == x - centre, x, moved)
-        beyond = (moved - centre).abs_().sub_(delta.abs()).sign_().clamp_min_(0)  # 1 where rounded outwards
-        result[rows] = torch.nextafter(moved, start[rows]).sub_(moved).mul_(beyond).add_(moved)
+        beyond = (moved.double() - centre).abs_().sub_(delta.abs()).sign_().clamp_min_(0)  # 1 where rounded outwards
+        back = torch.nextafter(moved, start[rows]).sub_(moved)
+        torch.addcmul(moved, back, beyond.to(origins.dtype), out=result[rows])
     return result.view(origins.shape)
 
 
@@ -208,7 +219,7 @@ def _shrunk(delta: Tensor, radius: Tensor, norm: Norm) -> Tensor:
     """Perturbations brought within the radius. Lengths are summed in no fixed order, so the scaled ones end some last
     digits below it, and those that are that close to it count as longer."""
     if norm == "linf":
-        return torch.clamp(delta, -radius, radius)
+        return torch.minimum(delta, radius).maximum(-radius)
     size = length(delta, norm)[:, None]
     slack = 1e-15 * delta.shape[1] ** 0.5
     longer = size > radius * (1 - slack / 2)

@@ -187,22 +187,30 @@ class Oracle:
         Raises:
             LogitsError: as for `logits`.
         """
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
-
+        slopes: list[Tensor] = []  # one tensor that the batches fill, so that each is written while it is in the cache
+        parts: list[tuple[Tensor, Tensor]] = []
         device = self.device
 
         def work(batch: slice) -> None:
             part = images[batch].detach().to(device=device, dtype=self._own)
             positions = torch.arange(batch.start, batch.stop, device=device)
-            totals = self._backward(part, objective, positions)
+            slope, values, logits = self._backward(part, objective, positions)
             for _ in range(self.eot - 1):
                 again = self._backward(part, objective, positions)
-                totals = (totals[0] + again[0], totals[1] + again[1], totals[2] + again[2])
-            parts.append((totals[0] / self.eot, totals[1] / self.eot, totals[2] / self.eot) if self.eot > 1 else totals)
+                slope, values, logits = slope + again[0], values + again[1], logits + again[2]
+            if self.eot > 1:
+                slope, values, logits = slope / self.eot, values / self.eot, logits / self.eot
+            if len(slope) == len(images):
+                slopes.append(slope.to(images.dtype).contiguous())
+            else:
+                if not slopes:
+                    slopes.append(torch.empty(images.shape, dtype=images.dtype, device=device))
+                slopes[0][batch] = slope
+            parts.append((values, logits))
 
         self._run("gradient", images, ids, work)
-        gradient, values, logits = (torch.cat(column) for column in zip(*parts, strict=True))
-        return Gradients(gradient.to(images.dtype), values, self._usable(logits))
+        values, logits = (torch.cat(column) for column in zip(*parts, strict=True))
+        return Gradients(slopes[0], values, self._usable(logits))
 
     def passes(self) -> Passes:
         """All passes counted so far, an image at a time."""

@@ -133,11 +133,12 @@ def pgd(
         objective = losses.objective(loss, pool.labels, pool.targets)
         left = torch.arange(len(images), device=pool.images.device)
         for restart in range(restarts):
-            origins, ids_left = pool.images[left], pool.ids[left]
-            start = origins
+            origins = pool.images if restart == 0 else pool.images.index_select(0, left)
             if random_start:
-                start = norms.random_point(origins, threat.eps, threat.norm, ids_left, seed=seed, step=restart)
-            left = _climb(pool, objective, left, start, threat, steps, size, stop=stop)
+                start = norms.random_point(origins, threat.eps, threat.norm, pool.ids[left], seed=seed, step=restart)
+            else:
+                start = origins.clone()
+            left = _climb(pool, objective, left, start, origins, threat, steps, size, stop=stop)
             if len(left) == 0:
                 break
         return pool.settled(threat.eps, threat.norm, images)
@@ -152,27 +153,29 @@ def _climb(
     objective: Objective,
     rows: Tensor,
     points: Tensor,
+    origins: Tensor,
     threat: Threat,
     steps: int,
     size: float,
     *,
     stop: bool,
 ) -> Tensor:
-    """Climb from `points`, the starts for the images at `rows`; returns the rows that are still not fooled."""
-    origins = pool.images[rows]
+    """Climb from `points`, which are used up, for the images at `rows`; returns the rows that are still not fooled."""
     for _ in range(steps):
         seen = pool.oracle.gradients(points, _at(objective, rows), pool.ids[rows])
         gradient, hit = seen.gradient, pool.fooled(seen.logits, rows)
         if hit.any():
             pool.keep(rows[hit], points[hit], fooled=True)
             if stop:
-                rows, points, origins, gradient = rows[~hit], points[~hit], origins[~hit], gradient[~hit]
-                if len(rows) == 0:
-                    return rows
-        points = norms.ascend(points, gradient, origins, threat.eps, threat.norm, size, spread=_SPREAD)
+                left = (~hit).nonzero()[:, 0]
+                if len(left) == 0:
+                    return rows[left]
+                # index_select takes a quarter of the time of rows[~hit]
+                rows, points, origins, gradient = (t.index_select(0, left) for t in (rows, points, origins, gradient))
+        norms.ascend(points, gradient, origins, threat.eps, threat.norm, size, spread=_SPREAD, out=points)
     hit = pool.fooled(pool.oracle.logits(points, pool.ids[rows]), rows)
     pool.keep(rows[hit], points[hit], fooled=True)
-    missed = ~pool.found[rows]
+    missed = (~pool.found[rows]).nonzero()[:, 0]
     pool.keep(rows[missed], points[missed], fooled=False)
     return rows[missed]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from atodds.errors import UnknownNameError
+from atodds.errors import ArgumentError, UnknownNameError
 from atodds.oracle import Objective
 
 LossName = Literal["cross-entropy", "logit", "margin"]
@@ -50,11 +50,33 @@ def named(name: str) -> Loss:
 
 
 def objective(loss: str, labels: Tensor, targets: Tensor | None) -> Objective:
-    """What to raise for images at given positions of a pool: the loss on the labels, or minus the loss on targets."""
+    """What to raise for images at given positions of a pool: the loss on the labels, or minus the loss on targets.
+
+    Raises:
+        UnknownNameError: no such loss.
+        ArgumentError: when it is asked, a class that the model has no logit for.
+    """
     function = named(loss)
-    if targets is None:
-        return lambda logits, positions: function(logits, labels[positions])
-    return lambda logits, positions: -function(logits, targets[positions])
+    argument, classes, sign = ("labels", labels, 1) if targets is None else ("targets", targets, -1)
+    highest = int(classes.max())
+
+    def raised(logits: Tensor, positions: Tensor) -> Tensor:
+        known(logits, highest, argument)
+        return sign * function(logits, classes[positions])
+
+    return raised
+
+
+def known(logits: Tensor, highest: int, argument: str) -> None:
+    """Nothing, where the model has a logit for the highest class.
+
+    Raises:
+        ArgumentError: it has not.
+    """
+    if highest >= logits.shape[1]:
+        problem = f"no such class: the model returns {logits.shape[1]} logits"
+        way_out = f"Classes count from 0 to {logits.shape[1] - 1}: check that images and model belong together."
+        raise ArgumentError(argument, highest, problem, way_out)
 
 
 def of(logits: Tensor, classes: Tensor) -> Tensor:

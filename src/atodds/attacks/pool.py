@@ -1,5 +1,6 @@
 """What every attack begins and ends with: checked arguments on the model's device, proposals inside ball and box."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from atodds import norms
+from atodds.attacks import losses
 from atodds.errors import ArgumentError, EmptyDataError
 from atodds.oracle import Oracle
 from atodds.threat import Norm
@@ -24,6 +26,7 @@ class Pool:
         ids: (N,) int64.
         proposals: (N, C, H, W); starts as the images themselves.
         found: (N,) bool, whether the proposal fooled the model when the attack saw it.
+        highest: the highest class among labels and targets, and which of them it comes from.
     """
 
     oracle: Oracle
@@ -33,15 +36,21 @@ class Pool:
     ids: Tensor
     proposals: Tensor
     found: Tensor
+    highest: tuple[int, str]
 
     def keep(self, rows: Tensor, points: Tensor, *, fooled: bool) -> None:
         """Take the points as proposals for the images at `rows`."""
-        self.proposals[rows] = points
+        self.proposals.index_copy_(0, rows, points)
         if fooled:
             self.found[rows] = True
 
     def fooled(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """(M,) whether these logits, of the images at `rows`, are what the attack wants."""
+        """(M,) whether these logits, of the images at `rows`, are what the attack wants.
+
+        Raises:
+            ArgumentError: a label or target that the model has no logit for.
+        """
+        losses.known(logits, *self.highest)
         prediction = logits.argmax(1)
         return prediction != self.labels[rows] if self.targets is None else prediction == self.targets[rows]
 
@@ -64,35 +73,37 @@ def opened(
     """
     oracle = Oracle.of(model)
     _check(images, labels, targets, ids)
-    with torch.no_grad(), oracle.running():
+    with torch.inference_mode(False), torch.no_grad(), oracle.running():
         wide = torch.float64 if images.dtype == torch.float64 else torch.float32
-        pool = images.detach().to(device=oracle.device, dtype=wide)
+        pool = _brought(images, oracle.device).to(wide, memory_format=torch.contiguous_format)
+        classes = [(int(labels.max()), "labels")] + ([] if targets is None else [(int(targets.max()), "targets")])
         yield Pool(
             oracle=oracle,
             images=pool,
-            labels=labels.to(oracle.device).long(),
-            targets=None if targets is None else targets.to(oracle.device).long(),
-            ids=torch.arange(len(images), device=oracle.device) if ids is None else ids.to(oracle.device).long(),
+            labels=_brought(labels, oracle.device).long(),
+            targets=None if targets is None else _brought(targets, oracle.device).long(),
+            ids=torch.arange(len(pool), device=oracle.device) if ids is None else _brought(ids, oracle.device).long(),
             proposals=pool.clone(),
             found=torch.zeros(len(pool), dtype=torch.bool, device=pool.device),
+            highest=max(classes),
         )
+
+
+def _brought(given: Tensor, device: torch.device) -> Tensor:
+    """An ordinary tensor on the device, without a history."""
+    return (given.clone() if given.is_inference() else given.detach()).to(device)
 
 
 def _check(images: Tensor, labels: Tensor, targets: Tensor | None, ids: Tensor | None) -> None:
     if not isinstance(images, Tensor) or images.ndim < 2 or not images.is_floating_point():
         kind = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         raise ArgumentError("images", kind, "not a batch of images", "Pass floats of shape (N, C, H, W) in [0, 1].")
-    if len(images) == 0:
-        raise EmptyDataError("images: an empty batch. Pass at least one image.")
+    if images.numel() == 0:
+        raise EmptyDataError(f"images: an empty batch, shape {tuple(images.shape)}. Pass at least one image.")
     for name, values in (("labels", labels), ("targets", targets), ("ids", ids)):
-        if values is None:
-            continue
-        if not isinstance(values, Tensor) or values.is_floating_point() or values.shape != (len(images),):
-            kind = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-            raise ArgumentError(
-                name, kind, "not one whole number an image", f"Pass integers of shape ({len(images)},)."
-            )
-    low, high = float(images.min()), float(images.max())
+        if values is not None or name == "labels":
+            _check_numbers(name, values, len(images))
+    low, high = (float(end) for end in images.detach().aminmax())
     if not (low >= 0 and high <= 1):
         raise outside_box(low, high)
     if targets is not None and bool((targets.to(labels.device) == labels).any()):
@@ -101,10 +112,24 @@ def _check(images: Tensor, labels: Tensor, targets: Tensor | None, ids: Tensor |
         raise ArgumentError("targets", int(targets[row]), f"the target of image {row} is its own label", way_out)
 
 
+def _check_numbers(name: str, values: Tensor | None, count: int) -> None:
+    if not isinstance(values, Tensor) or values.dtype not in _WHOLE or values.shape != (count,):
+        kind = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        raise ArgumentError(name, kind, "not one whole number an image", f"Pass integers of shape ({count},).")
+    if name != "ids" and int(values.min()) < 0:
+        raise ArgumentError(name, int(values.min()), "no such class", "Classes count from 0.")
+
+
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
 def outside_box(low: float, high: float) -> ArgumentError:
     """The error for images whose smallest and largest value are `low` and `high`."""
-    if low >= 0 and high > 2:
+    problem = "values outside [0, 1]"
+    if math.isnan(low) or math.isinf(high - low):
+        problem, way_out = "values that are no finite numbers", "Look for NaN and infinity where images are made."
+    elif low >= 0 and high > 2:
         way_out = "Divide by 255."
     else:
         way_out = "Leave images as they are, in [0, 1], and give the normalisation to the model: mean=, std=."
-    return ArgumentError("images", f"{low:.4g} to {high:.4g}", "values outside [0, 1]", way_out)
+    return ArgumentError("images", f"{low:.4g} to {high:.4g}", problem, way_out)

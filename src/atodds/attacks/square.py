@@ -1,0 +1,356 @@
+"""Square Attack: random search with square windows, in linf, l2 and l1. It asks for logits only.
+
+Andriushchenko, Croce, Flammarion, Hein, "Square Attack: a query-efficient black-box adversarial attack via random
+search", ECCV 2020: algorithm 1, with the sampling of algorithm 2 in linf and of algorithm 3 in l2; l1 and the schedule
+as in AutoAttack (Croce & Hein, ICML 2020 and 2021). Every image has windows of its own, drawn from (seed, id, query).
+A query is written into the pool in place and taken back where it did not help, so its cost is that of the window.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from atodds import noise
+from atodds.attacks import losses
+from atodds.attacks.leaving import without
+from atodds.attacks.pool import Pool, opened
+from atodds.errors import ArgumentError
+from atodds.oracle import Objective, Oracle
+from atodds.threat import Norm, Threat
+
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""Queries after which the share of the image that a window covers is halved."""
+_TILES = 5
+"""In l2 and l1 the start is a grid of so many tiles a side."""
+_INSIDE = 1 - 1e-6
+"""In l2 and l1 this share of eps is spent, so that rounding stays inside."""
+_DRAWN = 50
+"""Queries whose windows are drawn at once."""
+
+
+def square(
+    model: nn.Module | Oracle,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    *,
+    targets: Tensor | None = None,
+    ids: Tensor | None = None,
+    seed: int = 0,
+    queries: int = 5000,
+    restarts: int = 1,
+    p_init: float = 0.8,
+    loss: losses.LossName = "margin",
+    rescale: bool = False,
+) -> Tensor:
+    """Random search with square windows, from forward passes alone. At most `queries` + 1 of them an image and restart:
+    one for the start and one for each window. An image leaves as soon as it is fooled.
+
+    Args:
+        model: images in [0, 1] -> logits, or an oracle.
+        images: (N, C, H, W) in [0, 1]. (N, D) is taken for one row of D pixels, (N, C, L) for a row with C channels.
+        labels: (N,) integers.
+        threat: norm and eps.
+        targets: (N,) classes to reach, or None to leave the label.
+        ids: (N,) stable ids; positions if None.
+        seed: decides start and windows, with each image's id.
+        queries: windows tried for an image and restart, at most.
+        restarts: random starts; later ones only for images that none before has fooled.
+        p_init: the share of the image that the first windows cover; it is halved after queries 10, 50, 200, 500, ...
+        loss: what a window must improve: "margin", "cross-entropy" or "logit".
+        rescale: stretch the schedule of 10,000 queries to `queries`.
+
+    Returns:
+        (N, C, H, W) images in ball and box: one that fools where one was found, else the best of the last restart.
+
+    Raises:
+        ArgumentError: bad images, labels, targets or settings.
+    """
+    for name, value in (("queries", queries), ("restarts", restarts)):
+        if value < 1:
+            raise ArgumentError(name, value, "nothing to do", "Give 1 or more.")
+    if not 0 < p_init <= 1:
+        raise ArgumentError("p_init", p_init, "not a share of an image", "Give a number above 0, and 1 at most.")
+    with opened(model, images, labels, targets, ids) as pool:
+        judge = losses.objective(loss, pool.labels, pool.targets)
+        eps = torch.full((len(images),), threat.eps, dtype=pool.images.dtype, device=pool.images.device)
+        shares = [p_init / 2 ** halvings(query, queries if rescale else None) for query in range(queries)]
+        for restart in range(restarts):
+            rows = (~pool.found).nonzero()[:, 0]
+            if len(rows) == 0:
+                break
+            _search(pool, rows, eps, threat.norm, judge, shares, seed, f"square {restart}")
+        return pool.settled(threat.eps, threat.norm, images)
+
+
+def halvings(query: int, stretched_to: int | None = None) -> int:
+    """How often the windows' share has been halved before a query, counted from 0; for a run of 10,000 queries, or
+    one that is stretched to another number."""
+    at = query if stretched_to is None else int(query / stretched_to * 10_000)
+    return sum(at > step for step in _HALVINGS)
+
+
+def sides(share: float, height: int, width: int, *, centred: bool) -> tuple[int, int]:
+    """Height and width of a window that covers a share of an image: a square, or where that is too long for the short
+    side, all of the short side. In l2 and l1 windows have a centre: odd sides, at least 3 where the image has them."""
+
+    def length(wanted: float) -> int:
+        return max(round(wanted), 3) // 2 * 2 + 1 if centred else max(round(wanted), 1)
+
+    edge, short, long = length(math.sqrt(share * height * width)), min(height, width), max(height, width)
+    if edge > short:
+        edge, other = short, min(length(share * long), long)
+        return (edge, other) if height == short else (other, edge)
+    return edge, edge
+
+
+@dataclass
+class _State:
+    """The images that are not fooled yet, one row each: views of memory that is written in place.
+
+    Attributes:
+        rows: (n,) where they are in the pool.
+        origins: (n, C·H·W).
+        points: (n, C·H·W), the best so far, and during a query the candidates.
+        eps: (n, 1).
+        best: (n,) the loss of the best.
+        spent: (n,) float64, l2 and l1: the length of the perturbation, to the power of p.
+        corners: (n, queries, windows, 2) the windows of some queries: first row and column.
+        signs: (n, queries, C + 1) signs of the channels in the window, and a last one that says which way it lies.
+        size: C, H, W.
+    """
+
+    rows: Tensor
+    origins: Tensor
+    points: Tensor
+    eps: Tensor
+    best: Tensor
+    spent: Tensor
+    corners: Tensor
+    signs: Tensor
+    size: tuple[int, int, int]
+
+    def draw(self, ids: Tensor, shares: list[float], first: int, windows: int, seed: int, stream: str) -> None:
+        """The windows of the queries from `first`, so many an image and query."""
+        channels, height, width = self.size
+        sizes = [sides(share, height, width, centred=windows > 1) for share in shares[first : first + _DRAWN]]
+        free = torch.tensor([[height - h + 1, width - w + 1] for h, w in sizes], device=ids.device)[:, None]
+        count, dtype = len(sizes), self.points.dtype
+        self.corners = noise.integers(ids, (count, windows, 2), seed=seed, step=first, stream=stream, high=free)
+        self.signs = noise.sign(ids, (count, channels + 1), seed=seed, step=first, stream=stream, dtype=dtype)
+
+    def drop(self, gone: Tensor) -> None:
+        """Forget the images where `gone`."""
+        (self.rows, self.origins, self.points, self.eps, self.best, self.spent, self.corners, self.signs) = without(
+            gone, self.rows, self.origins, self.points, self.eps, self.best, self.spent, self.corners, self.signs
+        )
+
+
+@dataclass(frozen=True)
+class _Change:
+    """New values for a window of each image: places (n, k) in it, the values there before and after."""
+
+    places: Tensor
+    before: Tensor
+    after: Tensor
+
+    def write(self, points: Tensor, accepted: Tensor | None = None) -> None:
+        """Put the new values into the images; or, where they were not accepted, the old ones."""
+        values = self.after if accepted is None else torch.where(accepted[:, None], self.after, self.before)
+        points.scatter_(1, self.places, values)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What all windows of one size have in common.
+
+    Attributes:
+        size: height and width.
+        pattern: (C·h·w,) places of its values in a flat image, when it is at the top left.
+        shapes: (2, h, w) in l2 and l1, two stacked pyramids: one above the other, and side by side.
+    """
+
+    size: tuple[int, int]
+    pattern: Tensor
+    shapes: Tensor
+
+    def places(self, corners: Tensor, width: int) -> Tensor:
+        """(n, C·h·w) places of its values with these first rows and columns (n, 2), in flat images so wide."""
+        return torch.add(corners[:, 1:], corners[:, :1], alpha=width) + self.pattern
+
+
+Proposal = Callable[[_State, int, _Window], tuple[tuple[_Change, ...], Tensor]]
+"""(state, query since the last draw, window) -> changes in the order of writing, and what is spent with them."""
+
+
+def _search(
+    pool: Pool, rows: Tensor, eps: Tensor, norm: Norm, judge: Objective, shares: list[float], seed: int, stream: str
+) -> None:
+    """Random search for the images at `rows`: what fools is kept as found, of the others the best."""
+    shape, origins = pool.images.shape[1:], pool.images[rows].flatten(1)
+    size = _size(shape)
+    start, propose = (_stripes, _paint) if norm == "linf" else (_tiles, partial(_move, norm=norm))
+    points = start(origins, eps[rows, None], pool.ids[rows], size, norm, seed, stream)
+    spent = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+    if norm != "linf":
+        spent = _power(points - origins, norm).sum(1, dtype=torch.float64)
+    empty = torch.empty(len(rows), 0, device=rows.device)
+    state = _State(rows, origins, points, eps[rows, None], torch.empty_like(eps[rows]), spent, empty, empty, size)
+
+    def look() -> tuple[Tensor, Tensor]:
+        logits = pool.oracle.logits(state.points.view(-1, *shape), pool.ids[state.rows])
+        return judge(logits, state.rows), pool.fooled(logits, state.rows)
+
+    def leave(gone: Tensor, *, fooled: bool) -> None:
+        pool.keep(state.rows[gone], state.points[gone].view(-1, *shape), fooled=fooled)
+        state.drop(gone)
+
+    state.best, hit = look()
+    leave(hit, fooled=True)
+    leave(state.eps[:, 0] == 0, fooled=False)  # there is nothing to search
+    for query, share in enumerate(shares):
+        if len(state.rows) == 0:
+            return
+        if query % _DRAWN == 0:
+            state.draw(pool.ids[state.rows], shares, query, 1 if norm == "linf" else 2, seed, stream)
+        if query == 0 or share != shares[query - 1]:
+            current = _window(sides(share, *size[1:], centred=norm != "linf"), size, norm, origins)
+        changes, spent = propose(state, query % _DRAWN, current)
+        for change in changes:
+            change.write(state.points)
+        value, hit = look()
+        accepted = (value > state.best) | hit
+        for change in changes:
+            change.write(state.points, accepted)
+        state.best, state.spent = torch.where(accepted, value, state.best), torch.where(accepted, spent, state.spent)
+        if hit.any():
+            leave(hit, fooled=True)
+    leave(torch.ones_like(state.rows, dtype=torch.bool), fooled=False)
+
+
+def _size(shape: torch.Size) -> tuple[int, int, int]:
+    """Channels, height and width of images of any rank: a row of pixels where there is no height."""
+    channels = shape[0] if len(shape) > 1 else 1
+    return channels, math.prod(shape[1:-1]), shape[-1]
+
+
+def _window(sides: tuple[int, int], size: tuple[int, int, int], norm: Norm, like: Tensor) -> _Window:
+    channels, height, width = size
+    down, right = (torch.arange(length, device=like.device) for length in sides)
+    channel = torch.arange(channels, device=like.device)
+    pattern = ((channel[:, None, None] * height + down[:, None]) * width + right).flatten()
+    return _Window(sides, pattern, like.new_zeros(0) if norm == "linf" else pyramids(sides, norm, like))
+
+
+def _stripes(
+    origins: Tensor, eps: Tensor, ids: Tensor, size: tuple[int, int, int], norm: Norm, seed: int, stream: str
+) -> Tensor:
+    """The start in linf: vertical stripes, one pixel wide, of ±eps for each channel."""
+    channels, height, width = size
+    signs = noise.sign(ids, (channels, 1, width), seed=seed, stream=stream + norm, dtype=origins.dtype)
+    delta = signs.expand(-1, -1, height, -1).reshape(origins.shape)
+    return torch.addcmul(origins, delta, eps).clamp_(0, 1)
+
+
+def _paint(state: _State, query: int, window: _Window) -> tuple[tuple[_Change, ...], Tensor]:
+    """In linf: the window goes to a corner of the ball, the same for all its pixels.
+
+    A step of ±2·eps that is cut to the ball ends there from anywhere in it.
+    """
+    channels = state.size[0]
+    places = window.places(state.corners[:, query, 0], state.size[2])
+    side = (state.signs[:, query, :channels] * state.eps)[:, :, None]
+    around = state.origins.gather(1, places).view(len(places), channels, -1)
+    after = (around + side).clamp_(0, 1).flatten(1)
+    return (_Change(places, state.points.gather(1, places), after),), state.spent
+
+
+def _tiles(
+    origins: Tensor, eps: Tensor, ids: Tensor, size: tuple[int, int, int], norm: Norm, seed: int, stream: str
+) -> Tensor:
+    """The start in l2 and l1: a grid of tiles, each two stacked pyramids, of one length for all."""
+    channels, height, width = size
+    down, right = min(_TILES, height), min(_TILES, width)
+    tile = (height // down, width // right)
+    signs = noise.sign(ids, (channels + 1, down, right), seed=seed, stream=stream + norm, dtype=origins.dtype)
+    shape = pyramids(tile, norm, origins)[(signs[:, -1] > 0).long()]
+    grid = (signs[:, :-1, :, :, None, None] * shape[:, None]).transpose(3, 4)
+    delta = origins.new_zeros(len(origins), *size)
+    top, left = (height - down * tile[0]) // 2, (width - right * tile[1]) // 2
+    inner = delta[:, :, top : top + down * tile[0], left : left + right * tile[1]]
+    inner.copy_(grid.reshape(inner.shape))
+    flat = delta.flatten(1)
+    length = _root(_power(flat, norm).sum(1, keepdim=True), norm)
+    return torch.addcmul(origins, flat, _INSIDE * eps / length).clamp_(0, 1)
+
+
+def _move(
+    state: _State, query: int, window: _Window, *, norm: Norm
+) -> tuple[tuple[_Change, ...], Tensor]:
+    """In l2 and l1: a second window is emptied, and all that the two held, with what is left of the budget, goes into
+    the first, in the direction of what was there and of two stacked pyramids together (algorithm 3, channel by
+    channel). What the box cuts off is left for the next queries."""
+    count, channels = len(state.rows), state.size[0]
+    first, second = state.corners[:, query, 0], state.corners[:, query, 1]
+    places, emptied = (window.places(corners, state.size[2]) for corners in (first, second))
+    before, centre = state.points.gather(1, places), state.origins.gather(1, places)
+    held, zero = state.points.gather(1, emptied), state.origins.gather(1, emptied)
+    old = (before - centre).view(count, channels, *window.size)
+
+    offsets = (first - second)[:, :, None]
+    down, right = (torch.arange(side, device=first.device) + offsets[:, axis] for axis, side in enumerate(window.size))
+    above_or_below = (down < 0) | (down >= window.size[0])
+    left_or_right = (right < 0) | (right >= window.size[1])
+    alone = (above_or_below[:, :, None] | left_or_right[:, None])[:, None]  # counted once where the windows overlap
+    sizes = _power(old, norm)
+    mass = (sizes * alone).sum((2, 3), dtype=torch.float64)
+    mass += _power(held - zero, norm).view(count, channels, -1).sum(2, dtype=torch.float64)
+    budget = _power((state.eps * _INSIDE).double(), norm)
+    left = (budget - state.spent[:, None]).clamp_min_(0) / channels
+
+    signs = state.signs[:, query]
+    shape = window.shapes[(signs[:, -1] > 0).long()][:, None] * signs[:, :-1, None, None]
+    tiny = torch.finfo(old.dtype).tiny
+    shape = shape + old / _root(sizes.sum((2, 3), keepdim=True), norm).clamp_min(tiny)
+    length = _root(_power(shape, norm).sum((2, 3), keepdim=True), norm).clamp_min_(tiny)
+    scale = _root(mass + left, norm).to(old.dtype)[:, :, None, None] / length
+    after = (shape * scale).flatten(1).add_(centre).clamp_(0, 1)
+    now = _power(after - centre, norm).sum(1, dtype=torch.float64)
+    spent = state.spent - mass.sum(1) + now
+    return (_Change(emptied, held, zero), _Change(places, before, after)), spent
+
+
+def pyramids(sides: tuple[int, int], norm: Norm, like: Tensor) -> Tensor:
+    """(2, h, w) two stacked pyramids with opposite signs, of length 1: one above the other, and side by side."""
+    height, width = sides
+    above = _stacked(height, width, norm)
+    beside = _stacked(width, height, norm).T
+    return torch.stack([above, beside]).to(device=like.device, dtype=like.dtype)
+
+
+def _stacked(height: int, width: int, norm: Norm) -> Tensor:
+    halves = [_pyramid(height // 2, width, norm), -_pyramid(height - height // 2, width, norm)]
+    both = torch.cat([half / _root(_power(half, norm).sum(), norm) if len(half) else half for half in halves])
+    return both / _root(_power(both, norm).sum(), norm)
+
+
+def _pyramid(height: int, width: int, norm: Norm) -> Tensor:
+    """Rectangles around the centre, each a pixel larger on all sides than the one before it, one upon the other:
+    the k-th, from 0, weighs 1/(k+1)² in l2 and 1/(k+1)⁴ in l1."""
+    down = (torch.arange(height, dtype=torch.float64) - height // 2).abs()
+    right = (torch.arange(width, dtype=torch.float64) - width // 2).abs()
+    ring = torch.maximum(down[:, None], right).long()
+    weights = (torch.arange(max(height, width) // 2 + 1, dtype=torch.float64) + 1) ** (-2 if norm == "l2" else -4)
+    return weights.flip(0).cumsum(0).flip(0)[ring]
+
+
+def _power(values: Tensor, norm: Norm) -> Tensor:
+    return values.square() if norm == "l2" else values.abs()
+
+
+def _root(power: Tensor, norm: Norm) -> Tensor:
+    return power.sqrt() if norm == "l2" else power
