@@ -61,11 +61,16 @@ def digits() -> ImageSet:
 @pytest.fixture(scope="session")
 def trained() -> nn.Module:
     """A perceptron for the digits in float64 that is right on more than nine of ten."""
-    return fitted(nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)))
+    return _fitted(nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)))
 
 
-def fitted(network: nn.Module) -> nn.Module:
-    """The network after 150 full-batch steps on the training digits, in float64."""
+@pytest.fixture(scope="session")
+def fitted() -> Callable[[nn.Module], nn.Module]:
+    return _fitted
+
+
+def _fitted(network: nn.Module) -> nn.Module:
+    """The network after 150 full-batch steps on the training digits, in float64 and evaluation mode."""
     images = data.load("digits", split="train")
     pixels, labels = images.images().double(), torch.from_numpy(images.labels)
     rng = np.random.default_rng(0)

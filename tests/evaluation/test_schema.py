@@ -57,12 +57,18 @@ def test_the_edge_of_the_box_belongs_to_it(edge: float) -> None:
     assert judged(torch.full((1, 2, 2), 0.5), torch.full((1, 2, 2), edge), [0.0, 1.0]).fooled.tolist() == [True]
 
 
-@pytest.mark.parametrize("logits", [[math.nan, 1.0], [math.inf, 0.0], [-math.inf, 5.0]])
+@pytest.mark.parametrize("logits", [[math.nan, 1.0], [math.inf, 0.0], [-math.inf, -math.inf]])
 def test_outputs_that_are_not_numbers_are_no_class(logits: list[float]) -> None:
     found = judged(torch.zeros(1, 2, 2), torch.ones(1, 2, 2), logits)
     assert found.prediction.tolist() == [NO_CLASS]
     assert found.fooled.tolist() == [True]
     assert 0 <= float(found.confidence) <= 1
+
+
+def test_a_class_that_is_never_meant_does_not_keep_others_from_being_meant() -> None:
+    found = judged(torch.zeros(1, 2, 2), torch.ones(1, 2, 2), [-math.inf, 1.0])
+    assert found.prediction.tolist() == [1]
+    assert float(found.confidence) == 1
 
 
 def test_images_are_judged_one_by_one() -> None:

@@ -16,9 +16,12 @@ from atodds.errors import AtoddsError, LogitsError, ModelError
 from atodds.evaluation.manifest import Finding, ModelInfo, Severity
 from atodds.oracle import Oracle
 
-VERSION = 1
+VERSION = 2
 PROBE = 64
 """Images that are looked at, at most."""
+
+RANDOM, BATCH = "random outputs", "batch dependence"
+"""The checks that find a model which gives one image different answers."""
 
 _REPEATS = 5
 _SAME = 1e-4
@@ -49,7 +52,7 @@ def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batchi
         batching: shared with the run, so that the passes made here also measure the batch size.
 
     Raises:
-        ModelError: it cannot take these images.
+        ModelError: it cannot take these images, or one of them alone.
         LogitsError: outputs that are not one finite row of logits an image, or fewer classes than labels.
     """
     chosen = list(range(min(PROBE, len(images))))
@@ -60,6 +63,7 @@ def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batchi
     was_training = any(module.training for module in model.modules())
     with oracle.running():
         logits = _first_pass(info, oracle, pixels)
+        _one_alone(info, oracle, pixels)
         _check_logits(info, logits, images)
         probe = _Probe(info.id, oracle, pixels, labels, logits)
         random = _random(probe)
@@ -69,7 +73,7 @@ def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batchi
             *([] if random else _batch_dependence(probe)),
             *_softmax(probe),
             *_few_classes(probe),
-            *_gradients(probe),
+            *_gradients(probe, steady=not random),
         ]
     return tuple(found)
 
@@ -77,6 +81,8 @@ def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batchi
 def _first_pass(info: ModelInfo, oracle: Oracle, pixels: Tensor) -> Tensor:
     try:
         return oracle.logits(pixels, torch.arange(len(pixels)))
+    except LogitsError as error:
+        raise LogitsError(f"{info.name}: {error}") from error
     except AtoddsError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
@@ -88,13 +94,19 @@ def _first_pass(info: ModelInfo, oracle: Oracle, pixels: Tensor) -> Tensor:
         ) from error
 
 
+def _one_alone(info: ModelInfo, oracle: Oracle, pixels: Tensor) -> None:
+    """Attacks leave out images that are done: sooner or later one is alone in its batch."""
+    try:
+        oracle.logits(pixels[:1], torch.arange(1))
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{info.name} fails on one image alone: {reason} Its batch norm ignores its running statistics, perhaps: "
+            "bring it with track_running_stats=True, and trained so."
+        ) from error
+
+
 def _check_logits(info: ModelInfo, logits: Tensor, images: ImageSet) -> None:
-    if not bool(logits.isfinite().all()):
-        count = int((~logits.isfinite()).any(1).sum())
-        raise LogitsError(
-            f"{info.name} returns outputs that are not numbers (NaN or infinite) on {count} of {len(logits)} images. "
-            "Check its weights, and that it expects pixels in [0, 1] or was given mean= and std=."
-        )
     highest = int(images.labels.max())
     if highest >= logits.shape[1]:
         raise LogitsError(
@@ -121,12 +133,12 @@ def _training_mode(probe: _Probe, was_training: bool) -> list[Finding]:
 def _random(probe: _Probe) -> list[Finding]:
     ids = torch.arange(len(probe.images))
     again = torch.stack([probe.oracle.logits(probe.images, ids) for _ in range(_REPEATS - 1)])
-    apart = (again - probe.logits).abs().amax((0, 2)) > _SAME * _spread(probe.logits)
+    apart = _differ(again, probe.logits).any(0)
     if not apart.any():
         return []
     return [
         probe.finding(
-            "random outputs",
+            RANDOM,
             "warning",
             f"{_of(apart)} images get other logits in {_REPEATS} identical passes",
             "The model draws at random. One pass says little about it, and the gradient of one draw is noisy: the "
@@ -140,13 +152,12 @@ def _batch_dependence(probe: _Probe) -> list[Finding]:
     few = min(8, len(probe.images))
     single = torch.cat([probe.oracle.logits(probe.images[k : k + 1], torch.tensor([k])) for k in range(few)])
     flipped = probe.oracle.logits(probe.images.flip(0), torch.arange(len(probe.images))).flip(0)
-    apart = (single - probe.logits[:few]).abs().amax(1) > _SAME * _spread(probe.logits)
-    apart |= (flipped[:few] - probe.logits[:few]).abs().amax(1) > _SAME * _spread(probe.logits)
+    apart = _differ(single, probe.logits[:few]) | _differ(flipped[:few], probe.logits[:few])
     if not apart.any():
         return []
     return [
         probe.finding(
-            "batch dependence",
+            BATCH,
             "warning",
             f"{_of(apart)} images get other logits alone than among others",
             "An image's prediction depends on the images that it is batched with, as with batch norm that ignores its "
@@ -186,7 +197,7 @@ def _few_classes(probe: _Probe) -> list[Finding]:
     ]
 
 
-def _gradients(probe: _Probe) -> list[Finding]:
+def _gradients(probe: _Probe, *, steady: bool) -> list[Finding]:
     ids, oracle = torch.arange(len(probe.images)), probe.oracle
     odd_before = oracle.odd_gradients
     margins = oracle.gradients(probe.images, losses.objective("margin", probe.labels, None), ids)
@@ -226,7 +237,7 @@ def _gradients(probe: _Probe) -> list[Finding]:
                 "Attack with the margin too: --attacks 'pgd,pgd(loss=margin)'.",
             )
         )
-    return found + _uphill(probe, margins.gradient)
+    return found + _uphill(probe, margins.gradient) if steady else found
 
 
 def _uphill(probe: _Probe, gradient: Tensor) -> list[Finding]:
@@ -248,8 +259,11 @@ def _uphill(probe: _Probe, gradient: Tensor) -> list[Finding]:
     ]
 
 
-def _spread(logits: Tensor) -> Tensor:
-    return (logits.amax() - logits.amin()).clamp_min(1e-12)
+def _differ(logits: Tensor, others: Tensor) -> Tensor:
+    """(..., N) whether rows of logits differ by more than rounding. Minus infinity is equal to itself."""
+    finite = others[others.isfinite()]
+    spread = (finite.amax() - finite.amin()).clamp_min(1e-12)
+    return ((logits != others) & ~((logits - others).abs() <= _SAME * spread)).any(-1)
 
 
 def _of(mask: Tensor) -> str:

@@ -19,9 +19,9 @@ from atodds.data.images import ImageSet
 from atodds.evaluation.manifest import Finding, Manifest, ModelInfo
 from atodds.evaluation.schema import CLEAN
 from atodds.oracle import Oracle
-from atodds.threat import Budget, Norm, Threat
+from atodds.threat import SLACK, Budget, Norm, Threat
 
-VERSION = 1
+VERSION = 2
 SAMPLE = 100
 """Images that are attacked, at most."""
 
@@ -35,19 +35,31 @@ def sampled(budgets: Sequence[Budget], images: ImageSet) -> tuple[ImageSet, Budg
 
 
 def battery(
-    info: ModelInfo, model: nn.Module, images: ImageSet, norm: Norm, budget: Budget, *, seed: int, batching: Batching
+    info: ModelInfo,
+    model: nn.Module,
+    images: ImageSet,
+    norm: Norm,
+    budget: Budget,
+    table: pl.DataFrame,
+    *,
+    seed: int,
+    eot: int,
+    batching: Batching,
 ) -> tuple[Finding, ...]:
-    """What small attacks on a sample say: noise against gradients, one step against many, a budget that leaves nothing.
+    """What small attacks on a sample say: noise against gradients, one step against many, a budget that leaves nothing,
+    and all of them against the run.
 
     Args:
         info: of the model.
         model: the model.
         images: the sample; misclassified images are left out.
         norm, budget: of the attacks.
+        table: the run's verdicts.
         seed: of their draws.
+        eot: passes that each answer averages over.
         batching: shared with the run.
     """
-    oracle = Oracle(model, batch_size=batching)
+    oracle = Oracle(model, batch_size=batching, eot=eot)
     pixels = images.images().to(oracle.device)
     pixels = pixels.double() if oracle.precision == "float64" else pixels
     labels, ids = torch.from_numpy(images.labels).to(oracle.device), torch.from_numpy(images.ids).to(oracle.device)
@@ -64,13 +76,17 @@ def battery(
         climbed = pgd(oracle, pixels, labels, threat, ids=ids, seed=seed, steps=20, loss="margin")
         many, one = fooled(climbed), fooled(fgsm(oracle, pixels, labels, threat, ids=ids, loss="margin"))
         noise = fooled(random_noise(oracle, pixels, labels, threat, ids=ids, seed=seed, queries=50))
+        grey = oracle.logits(torch.full_like(pixels[:1], 0.5), ids[:1]).argmax(1)
         left = ~fooled(pgd(oracle, pixels, labels, huge, ids=ids, seed=seed, steps=50, restarts=2, loss="margin"))
+        left &= labels != grey
         coarse = many & ~fooled((climbed * 255).round() / 255)
+    standing = torch.isin(ids.cpu(), _standing(table, info.id, norm, budget)).to(many.device)
     sample = _Sample(info.id, norm, budget, len(pixels))
     return (
         *sample.beats("black-box beats white-box", "random noise", noise, many),
         *sample.beats("one step beats many", "one step (FGSM)", one, many),
         *sample.survivors(left, huge),
+        *sample.overlooked((many | one | noise) & standing),
         *sample.rounding(coarse, many),
     )
 
@@ -101,7 +117,7 @@ class _Sample:
         ]
 
     def survivors(self, left: Tensor, huge: Threat) -> list[Finding]:
-        """Images that survive where any image can be turned grey."""
+        """Images that survive where any image can be turned grey, though grey is of another class."""
         count = int(left.sum())
         if count <= max(1, 0.05 * self.n):
             return []
@@ -110,9 +126,27 @@ class _Sample:
                 "a huge eps leaves accuracy",
                 "warning",
                 self.model,
-                f"{count} of {self.n} images survive PGD at {huge}, where every image can be turned grey",
-                "No classifier is robust there, so the attack fails for another reason than robustness.",
+                f"{count} of {self.n} images survive PGD at {huge}, where every image can be turned grey, and grey is "
+                "another class to the model",
+                "The attack misses fooling images that are there: it fails for another reason than robustness.",
                 "Give the attack more steps and other losses; look for masked gradients.",
+            )
+        ]
+
+    def overlooked(self, fallen: Tensor) -> list[Finding]:
+        """Images that the run left standing, and that fall to what the audit tries."""
+        count = int(fallen.sum())
+        if count <= max(1, 0.05 * self.n):
+            return []
+        return [
+            Finding(
+                "the audit beats the run",
+                "warning",
+                self.model,
+                f"{count} of {self.n} images that the run left standing at {self.norm} {self.budget} fall to 20 steps "
+                "of PGD on the margin, one step of it, or noise",
+                "The attacks of the run are too weak for this model: the robust accuracy shown is too high.",
+                "Add stronger attacks, with other losses: --attacks 'pgd,pgd(loss=margin,steps=100)'.",
             )
         ]
 
@@ -157,6 +191,13 @@ def after(manifest: Manifest, table: pl.DataFrame) -> tuple[Finding, ...]:
                 )
             )
     return tuple(found)
+
+
+def _standing(table: pl.DataFrame, model: str, norm: Norm, budget: Budget) -> Tensor:
+    """Ids of the images that nothing in the table fools within the budget."""
+    rows = table.filter(pl.col("model") == model)
+    fallen = rows.filter(pl.col("fooled") & (pl.col(norm) <= budget.value * (1 + SLACK)))["image"]
+    return torch.tensor(sorted(set(rows["image"]) - set(fallen)), dtype=torch.int64)
 
 
 def _is_black_box(attack: str) -> bool:

@@ -18,7 +18,7 @@ from atodds.data.images import ImageSet
 from atodds.errors import ArgumentError, ThreatError
 from atodds.evaluation import audit, battery, executor, progress
 from atodds.evaluation.folder import Folder
-from atodds.evaluation.manifest import DataInfo, Manifest, ModelInfo
+from atodds.evaluation.manifest import DataInfo, Finding, Manifest, ModelInfo
 from atodds.evaluation.plan import CHUNK, Lane, Question, plan
 from atodds.evaluation.provenance import commit, machine, now, versions
 from atodds.evaluation.runner import Site
@@ -116,7 +116,11 @@ def conduct(
     for info, model in known.items():
         if store.get_findings(looks.battery[info.id]) is None:
             batching = Batching(BatchSizes(*sizes[info.id]))
-            said = battery.battery(info, model, sample, ball, budget, seed=settings.seed, batching=batching)
+            steady = _is_steady(seen[looks.before[info.id]], settings.eot)
+            said = battery.battery(
+                info, model, sample, ball, budget, store.table(),
+                seed=settings.seed, eot=settings.eot, batching=batching,
+            ) if steady else ()  # fmt: skip
             store.put_findings(looks.battery[info.id], said)
     store.put_findings(looks.after, battery.after(store.manifest, store.table()))
     return store
@@ -139,10 +143,19 @@ def _looks(
     budget: Budget,
     question: Question,
 ) -> _Looks:
-    attacked = [sample.fingerprint, question.norm, repr(budget.value), question.seed]
+    jobs = [job.key for lane in lanes for job in lane.jobs]
+    attacked = [sample.fingerprint, question.norm, repr(budget.value), question.seed, question.eot, jobs]
     before = {info.id: _key("before", audit.VERSION, info.id, info.fingerprint, images.fingerprint) for info in infos}
     small = {info.id: _key("battery", battery.VERSION, info.id, info.fingerprint, *attacked) for info in infos}
-    return _Looks(before, small, _key("after", battery.VERSION, [job.key for lane in lanes for job in lane.jobs]))
+    return _Looks(before, small, _key("after", battery.VERSION, jobs))
+
+
+def _is_steady(seen: Sequence[Finding], eot: int) -> bool:
+    """Whether two attacks on a model can be compared: not where it is random and nothing averages over that, or where
+    what it says of an image depends on the others. The audit has said so, and each comparison would only say it again.
+    """
+    checks = {finding.check for finding in seen}
+    return audit.BATCH not in checks and (audit.RANDOM not in checks or eot > 1)
 
 
 def described(name: str, model: nn.Module) -> ModelInfo:

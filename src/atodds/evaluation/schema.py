@@ -51,7 +51,7 @@ class Judged:
     """What the model says of proposed images, in full precision.
 
     Attributes:
-        prediction: (N,) int64, `NO_CLASS` where the outputs are not numbers.
+        prediction: (N,) int64, `NO_CLASS` where no output is the largest: NaN or infinite ones.
         confidence: (N,) float64, the softmax probability of the prediction.
         fooled: (N,) bool.
         distances: l0, l1, l2, linf -> (N,) float64, infinite where not fooled.
@@ -75,7 +75,7 @@ def judge(images: Tensor, proposals: Tensor, labels: Tensor, logits: Tensor) -> 
     delta = proposals.double() - images.double()
     flat = proposals.flatten(1)
     inside = ((flat >= 0) & (flat <= 1)).all(1)
-    numbers = logits.isfinite().all(1)
+    numbers = logits.amax(1).isfinite()  # minus infinity for a class that is never meant is fine
     prediction = torch.where(numbers, logits.argmax(1), NO_CLASS)
     confidence = torch.softmax(logits.double(), 1).amax(1).nan_to_num(0)
     fooled = (prediction != labels) & inside
