@@ -74,7 +74,7 @@ def conduct(
         executor.tickets(brought)
     lanes = plan(infos, images, budgets, specs, question, chunk=settings.chunk)
     sample, budget = battery.sampled(budgets, images)
-    looks = _looks(infos, lanes, images, sample, budget, question)
+    looks = _looks(infos, lanes, images)
     earlier = Store.open(place) if Folder(place).exists("run.json") else None
     manifest = Manifest(
         models=infos,
@@ -135,18 +135,11 @@ class _Looks:
     after: str
 
 
-def _looks(
-    infos: Sequence[ModelInfo],
-    lanes: Sequence[Lane],
-    images: ImageSet,
-    sample: ImageSet,
-    budget: Budget,
-    question: Question,
-) -> _Looks:
-    jobs = [job.key for lane in lanes for job in lane.jobs]
-    attacked = [sample.fingerprint, question.norm, repr(budget.value), question.seed, question.eot, jobs]
+def _looks(infos: Sequence[ModelInfo], lanes: Sequence[Lane], images: ImageSet) -> _Looks:
+    """The keys of the jobs cover all that decides what is seen after the run."""
+    jobs = {info.id: [job.key for lane in lanes if lane.model == info.id for job in lane.jobs] for info in infos}
     before = {info.id: _key("before", audit.VERSION, info.id, info.fingerprint, images.fingerprint) for info in infos}
-    small = {info.id: _key("battery", battery.VERSION, info.id, info.fingerprint, *attacked) for info in infos}
+    small = {info.id: _key("battery", battery.VERSION, jobs[info.id]) for info in infos}
     return _Looks(before, small, _key("after", battery.VERSION, jobs))
 
 
