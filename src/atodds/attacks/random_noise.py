@@ -7,7 +7,7 @@ masked (Carlini et al., "On evaluating adversarial robustness", 2019, section 3.
 import torch
 from torch import Tensor, nn
 
-from atodds import noise, norms
+from atodds import norms
 from atodds.attacks.pool import Pool, opened
 from atodds.errors import ArgumentError
 from atodds.oracle import Oracle
@@ -58,11 +58,8 @@ def random_noise(
 
 
 def _edge(pool: Pool, rows: Tensor, threat: Threat, seed: int, query: int) -> Tensor:
-    origins, ids, shape = pool.images[rows], pool.ids[rows], pool.images.shape[1:]
-    if threat.norm == "linf":
-        delta = noise.sign(ids, shape, seed=seed, step=query, stream="noise", dtype=origins.dtype)
-        return norms.project(origins + delta * threat.eps, origins, threat.eps, "linf")
-    delta = norms.random_point(origins, threat.eps, threat.norm, ids, seed=seed, step=query) - origins
-    size = norms.length(delta, threat.norm).clamp_min(torch.finfo(delta.dtype).tiny)
-    scaled = delta * (threat.eps / size).reshape(-1, *[1] * (delta.ndim - 1))
-    return norms.project(origins + scaled, origins, threat.eps, threat.norm)
+    """Points on the sphere, cut to the box: around a point of the box, that does not leave the ball."""
+    delta = norms.random_direction(
+        pool.ids[rows], pool.images.shape[1:], threat.norm, seed=seed, step=query, dtype=pool.images.dtype
+    )
+    return delta.mul_(threat.eps).add_(pool.images[rows]).clamp_(0, 1)

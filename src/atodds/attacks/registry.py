@@ -5,7 +5,11 @@ One line here makes an attack known to the plan, the command line, the audit and
 
 import ast
 import inspect
+import keyword
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -104,14 +108,29 @@ class Spec:
         return self.attack.function(model, images, labels, threat, ids=ids, seed=seed, **dict(self.settings))
 
     def check(self, norm: Norm) -> None:
-        """Try the settings on one image of two pixels that is misclassified from the start, so that a setting that
-        cannot work is found before any long work.
+        """Try the first passes with these settings on one image of two pixels that is misclassified from the start, so
+        that a setting that cannot work is found before any long work.
 
         Raises:
             ArgumentError: from the attack.
         """
-        image = torch.tensor([[[[0.25, 0.75]]]])
-        self.run(Oracle(nn.Flatten(), batch_size=1), image, torch.tensor([0]), Threat(norm, 0.125), ids=None, seed=0)
+        passes = iter(range(_TRIED))
+
+        def count(_forwards: int, _backwards: int) -> None:
+            if next(passes, None) is None:
+                raise _EnoughError
+
+        image, oracle = torch.tensor([[[[0.25, 0.75]]]]), Oracle(nn.Flatten(), batch_size=1, on_passes=count)
+        with suppress(_EnoughError):
+            self.run(oracle, image, torch.tensor([0]), Threat(norm, 0.125), ids=None, seed=0)
+
+
+_TRIED = 30
+"""Passes that a check of settings makes, at most."""
+
+
+class _EnoughError(Exception):
+    """A check has seen enough."""
 
 
 def parse(attacks: str | Sequence[str], norm: Norm) -> tuple[Spec, ...]:
@@ -125,7 +144,10 @@ def parse(attacks: str | Sequence[str], norm: Norm) -> tuple[Spec, ...]:
         UnknownNameError: no such attack or setting.
         ArgumentError: not readable, none at all, one twice, or one that does not work in the norm.
     """
-    pieces = [piece for text in ([attacks] if isinstance(attacks, str) else attacks) for piece in _split(text)]
+    texts = [attacks] if isinstance(attacks, str) else attacks
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise ArgumentError("attacks", attacks, "not the name of an attack", "Write names: 'fgsm,pgd(steps=100)'.")
+    pieces = [piece for text in texts for piece in _split(text)]
     specs = [spec for piece in pieces for spec in _expanded(piece)]
     if not specs:
         raise ArgumentError("attacks", attacks, "no attack named", f"Choose from {', '.join(sorted(ATTACKS))}.")
@@ -146,14 +168,18 @@ def _expanded(piece: str) -> list[Spec]:
 
 def _spec(text: str) -> Spec:
     try:
+        if len(text) > _LONGEST:
+            raise ValueError
         tree = ast.parse(text if "(" in text else f"{text}()", mode="eval").body
         if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.args:
             raise ValueError
-        given = {str(keyword.arg): _literal(keyword.value) for keyword in tree.keywords}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        given = {str(item.arg): _literal(item.value) for item in tree.keywords}
+        if len(given) < len(tree.keywords):
+            raise ValueError
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
         if text.replace("-", "_").isidentifier():
             raise UnknownNameError.among("attacks", text, [*ATTACKS, *PRESETS]) from None
-        way_out = "Write a name, or a name with settings: pgd(steps=100,restarts=5)."
+        way_out = "Write a name, or a name with settings, each once: pgd(steps=100,restarts=5)."
         raise ArgumentError("attacks", text, "cannot be read", way_out) from None
     attack = ATTACKS.get(tree.func.id)
     if attack is None:
@@ -165,24 +191,31 @@ def _spec(text: str) -> Spec:
         if not _fits(value, defaults[key]):
             way_out = f"It is {_written(defaults[key])} unless said otherwise."
             raise ArgumentError(f"attacks: {attack.name}({key}=)", value, "of the wrong type", way_out)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ArgumentError(f"attacks: {attack.name}({key}=)", value, "not a finite number", "Write another.")
     return Spec(attack, tuple((defaults | given).items()))
 
 
+_LONGEST = 500
+"""Letters of one attack with its settings."""
+
+
 def _literal(node: ast.expr) -> Setting:
-    if isinstance(node, ast.Name):  # loss=margin reads as well as loss='margin'
-        return node.id
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):  # step_size=2/255
-        return float(_number(node.left)) / float(_number(node.right))
-    value = ast.literal_eval(node)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise ValueError
-
-
-def _number(node: ast.expr) -> float:
-    value = ast.literal_eval(node)
-    if isinstance(value, (int, float)) and value:
-        return value
+    match node:
+        case ast.Name(id=name):  # loss=margin reads as well as loss='margin'
+            return name
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):  # loss=cross-entropy
+            first, second = _literal(left), _literal(right)
+            if isinstance(first, str) and isinstance(second, str):
+                return f"{first}-{second}"
+        case ast.BinOp(left=left, op=ast.Div(), right=right):  # step_size=2/255
+            above, below = ast.literal_eval(left), ast.literal_eval(right)
+            if isinstance(above, (int, float)) and isinstance(below, (int, float)) and below:
+                return float(above / below)
+        case _:
+            value = ast.literal_eval(node)
+            if value is None or isinstance(value, (bool, int, float, str)):
+                return value
     raise ValueError
 
 
@@ -207,4 +240,18 @@ def _split(text: str) -> list[str]:
 
 
 def _written(value: Setting) -> str:
-    return repr(value) if isinstance(value, float) else str(value)
+    """A value as text that reads back as the same value: 2/255, 0.03, 100, cross-entropy, 'a word'."""
+    if isinstance(value, float):
+        levels = value * 255
+        if value.is_integer() and abs(value) < _WHOLE:
+            return str(int(value))
+        if 1 <= abs(levels) < _WHOLE and round(levels) / 255 == value:
+            return f"{round(levels)}/255"
+        return repr(value)
+    if isinstance(value, str) and (keyword.iskeyword(value) or not _WORD.fullmatch(value)):
+        return repr(value)
+    return str(value)
+
+
+_WHOLE = 1e6
+_WORD = re.compile(r"[A-Za-z_]\w*(-[A-Za-z_]\w*)*", re.ASCII)
