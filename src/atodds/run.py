@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from atodds.errors import ArgumentError, UnknownNameError
 from atodds.evaluation.conduct import Settings, conduct
 from atodds.evaluation.manifest import Finding, ModelInfo
 from atodds.evaluation.store import Store
+from atodds.models.classifier import checked_name
 from atodds.threat import EpsLike, EpsSpec
 
 Images = ImageSet | tuple[ArrayLike, ArrayLike | Sequence[int]]
@@ -236,8 +237,8 @@ def _set(images: Images) -> ImageSet:
 def _brought(model: Models) -> dict[str, nn.Module]:
     """Models by name. Text is loaded; a module without a name is called by its class, with a number for the second."""
     if isinstance(model, Mapping):
-        return {name: _loaded(one, name) for name, one in model.items()}
-    several = [model] if isinstance(model, (nn.Module, str)) else list(model)
+        return {checked_name(name): _loaded(one, name) for name, one in model.items()}
+    several = list(model) if isinstance(model, Iterable) and not isinstance(model, (nn.Module, str)) else [model]
     named: dict[str, nn.Module] = {}
     for one in several:
         module = _loaded(one)

@@ -167,11 +167,14 @@ def _question(norm: Norm, settings: Settings) -> Question:
     if settings.precision not in _PRECISIONS:
         way_out = "Choose float32, bfloat16 or float16. Verdicts are always in the model's own precision."
         raise ArgumentError("precision", settings.precision, "not a number format that attacks run in", way_out)
-    for name, value in (("eot", settings.eot), ("workers", settings.workers), ("chunk", settings.chunk)):
+    batch_size = 1 if settings.batch_size is None else settings.batch_size
+    counts = {"eot": settings.eot, "workers": settings.workers, "chunk": settings.chunk, "batch_size": batch_size}
+    for name, value in (counts | {"seed": settings.seed}).items():
+        if type(value) is not int:
+            raise ArgumentError(name, value, f"a {type(value).__name__}, not an int", "Give a whole number.")
+    for name, value in counts.items():
         if value < 1:
             raise ArgumentError(name, value, "nothing to do", "Give 1 or more.")
-    if settings.batch_size is not None and settings.batch_size < 1:
-        raise ArgumentError("batch_size", settings.batch_size, "no image at a time", "Give 1 or more, or leave it out.")
     if not -(1 << 63) <= settings.seed < 1 << 63:
         raise ArgumentError("seed", settings.seed, "more than 64 bits", "Give a smaller number.")
     return Question(norm, settings.seed, _PRECISIONS[settings.precision], settings.eot, settings.alone)
