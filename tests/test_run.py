@@ -13,6 +13,7 @@ from atodds.data import ImageSet
 from atodds.errors import ArgumentError, ThreatError, UnknownNameError
 from atodds.evaluation.store import Store
 from atodds.run import Run
+from atodds.threat import EpsSpec
 
 
 class Darker(nn.Module):
@@ -55,7 +56,8 @@ def test_accuracy_and_robust_accuracy_are_the_closed_form(run: Run) -> None:
 
 
 def test_budgets_may_be_numbers_text_or_ranges(pixels: Tensor, run: Run) -> None:
-    for eps in ([0, 0.02, 0.1, 0.2], "0,0.02,0.1,0.2", ["0:0.02:0.02", 0.1, "1/5"]):
+    ways: list[EpsSpec] = [[0, 0.02, 0.1, 0.2], "0,0.02,0.1,0.2", ["0:0.02:0.02", 0.1, "1/5"]]
+    for eps in ways:
         again = atodds.evaluate(Darker(), (pixels, LABELS), eps=eps, attacks="fgsm(loss=margin),pgd(loss=margin)")
         assert again.curve().rates == run.curve().rates
     single = atodds.evaluate(Darker(), (pixels, LABELS), eps=0.1, attacks=["fgsm(loss=margin)", "pgd(loss=margin)"])
@@ -122,9 +124,7 @@ def test_models_without_names_are_numbered(pixels: Tensor) -> None:
 
 
 def test_models_may_come_as_text_or_from_a_generator(pixels: Tensor, tmp_path: Path) -> None:
-    (tmp_path / "nets.py").write_text(
-        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(16, 4))\n"
-    )
+    (tmp_path / "nets.py").write_text("from torch.nn import *\ndef make(): return Sequential(Flatten(), Linear(16, 4))")
     text = f"{tmp_path / 'nets.py'}:make"
     images = ImageSet.from_arrays(pixels, LABELS)
     assert atodds.evaluate(text, images, eps=0, attacks="fgsm").models[0].info.source == text

@@ -1,7 +1,7 @@
 """The bar ends where it should, and says what is going on."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
@@ -25,7 +25,7 @@ def lanes(greys: Callable[..., ImageSet]) -> tuple[Lane, ...]:
 
 
 @pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """A terminal that remembers."""
     written = io.StringIO()
     monkeypatch.setattr(
