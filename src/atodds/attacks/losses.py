@@ -56,27 +56,33 @@ def objective(loss: str, labels: Tensor, targets: Tensor | None) -> Objective:
         UnknownNameError: no such loss.
         ArgumentError: when it is asked, a class that the model has no logit for.
     """
-    function = named(loss)
-    argument, classes, sign = ("labels", labels, 1) if targets is None else ("targets", targets, -1)
-    highest = int(classes.max())
+    function, most = named(loss), highest(labels, targets)
 
     def raised(logits: Tensor, positions: Tensor) -> Tensor:
-        known(logits, highest, argument)
-        return sign * function(logits, classes[positions])
+        known(logits, *most)
+        if targets is None:
+            return function(logits, labels[positions])
+        return -function(logits, targets[positions])
 
     return raised
 
 
-def known(logits: Tensor, highest: int, argument: str) -> None:
+def highest(labels: Tensor, targets: Tensor | None) -> tuple[int, str]:
+    """The highest class among labels and targets, and which of them it is from."""
+    found = (int(labels.max()), "labels")
+    return found if targets is None else max(found, (int(targets.max()), "targets"))
+
+
+def known(logits: Tensor, most: int, argument: str) -> None:
     """Nothing, where the model has a logit for the highest class.
 
     Raises:
         ArgumentError: it has not.
     """
-    if highest >= logits.shape[1]:
+    if most >= logits.shape[1]:
         problem = f"no such class: the model returns {logits.shape[1]} logits"
         way_out = f"Classes count from 0 to {logits.shape[1] - 1}: check that images and model belong together."
-        raise ArgumentError(argument, highest, problem, way_out)
+        raise ArgumentError(argument, most, problem, way_out)
 
 
 def of(logits: Tensor, classes: Tensor) -> Tensor:

@@ -76,7 +76,6 @@ def opened(
     with torch.inference_mode(False), torch.no_grad(), oracle.running():
         wide = torch.float64 if images.dtype == torch.float64 else torch.float32
         pool = _brought(images, oracle.device).to(wide, memory_format=torch.contiguous_format)
-        classes = [(int(labels.max()), "labels")] + ([] if targets is None else [(int(targets.max()), "targets")])
         yield Pool(
             oracle=oracle,
             images=pool,
@@ -85,7 +84,7 @@ def opened(
             ids=torch.arange(len(pool), device=oracle.device) if ids is None else _brought(ids, oracle.device).long(),
             proposals=pool.clone(),
             found=torch.zeros(len(pool), dtype=torch.bool, device=pool.device),
-            highest=max(classes),
+            highest=losses.highest(labels, targets),
         )
 
 
