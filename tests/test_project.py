@@ -1,9 +1,11 @@
 """What the project says of itself holds: its documentation, its dependencies, its surface."""
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,36 @@ def test_the_index_of_attacks_names_every_attack_and_preset() -> None:
     page = read("docs/attacks/index.md")
     assert set(ATTACKS) <= set(first_code(page))
     assert all(f"`{preset}`" in page and f"`{attacks}`" in page for preset, attacks in PRESETS.items())
+
+
+def test_the_page_of_the_audit_names_every_check() -> None:
+    trees = [ast.parse(read(f"src/atodds/evaluation/{room}.py")) for room in ("audit", "battery")]
+    checks = {check for tree in trees for check in named_checks(tree)}
+    assert len(checks) >= 12
+    told = {row[0] for row in rows(read("docs/concepts/audit.md"))}
+    assert checks <= told
+
+
+def named_checks(tree: ast.Module) -> Iterator[str]:
+    """The first argument of every call that makes a finding, where it is text or the name of one."""
+    constants: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            names, values = (
+                part.elts if isinstance(part, ast.Tuple) else [part] for part in (node.targets[0], node.value)
+            )
+            for name, value in zip(names, values, strict=True):
+                if isinstance(name, ast.Name) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    constants[name.id] = value.value
+    for call in ast.walk(tree):
+        if not isinstance(call, ast.Call) or not call.args:
+            continue
+        called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        match call.args[0]:
+            case ast.Constant(value=str(check)) if called in ("Finding", "finding", "beats"):
+                yield check
+            case ast.Name(id=constant) if called in ("Finding", "finding", "beats") and constant in constants:
+                yield constants[constant]
 
 
 # ---- dependencies --------------------------------------------------------------------------------------------------
