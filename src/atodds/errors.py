@@ -60,7 +60,7 @@ class UnknownNameError(ArgumentError):
     def among(cls, argument: str, name: str, known: Iterable[str]) -> "UnknownNameError":
         """The error for `name`, which offers the nearest of the `known` names."""
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+        near = difflib.get_close_matches(name[:100], names, n=3, cutoff=0.4)  # the time grows with the length
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
         return cls(argument, name, "no such name", f"{hint}Known: {', '.join(names) or 'none'}.")
 

@@ -229,13 +229,14 @@ def _fits(value: Setting, default: Setting) -> bool:
 
 def _split(text: str) -> list[str]:
     """The pieces of a comma-separated text; commas inside brackets do not separate."""
-    pieces, depth = [""], 0
-    for letter in text:
+    pieces: list[str] = []
+    depth = start = 0
+    for at, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
         if letter == "," and depth == 0:
-            pieces.append("")
-        else:
-            pieces[-1] += letter
+            pieces.append(text[start:at])
+            start = at + 1
+    pieces.append(text[start:])
     return [piece.strip() for piece in pieces if piece.strip()]
 
 

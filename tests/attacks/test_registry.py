@@ -1,0 +1,205 @@
+"""Attacks are read by name, written back so that they read the same, and anything else is refused."""
+
+import ast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atodds.attacks.registry import ATTACKS, PRESETS, Attack, Spec, parse
+from atodds.errors import ArgumentError, AtoddsError, UnknownNameError
+from atodds.threat import NORMS
+
+
+def names(text: str | list[str]) -> list[str]:
+    return [spec.name for spec in parse(text, "linf")]
+
+
+def settings_of(text: str) -> dict[str, object]:
+    (spec,) = parse(text, "linf")
+    return dict(spec.settings)
+
+
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [
+        ("pgd", ["pgd"]),
+        (" pgd ,fgsm,", ["pgd", "fgsm"]),
+        (["pgd", "fgsm,ifgsm"], ["pgd", "fgsm", "ifgsm"]),
+        ("basic", ["fgsm", "pgd"]),
+        ("pgd()", ["pgd"]),
+        ("pgd(steps=40)", ["pgd"]),
+        ("pgd( steps = 100 , restarts=5 )", ["pgd(steps=100,restarts=5)"]),
+        ("pgd(restarts=5,steps=100)", ["pgd(steps=100,restarts=5)"]),
+        ("pgd(loss=margin)", ["pgd(loss=margin)"]),
+        ("pgd(loss='margin')", ["pgd(loss=margin)"]),
+        ("pgd(loss=cross-entropy)", ["pgd"]),
+        ("ifgsm(loss=cross-entropy)", ["ifgsm(loss=cross-entropy)"]),
+        ("ifgsm(loss='cross-entropy')", ["ifgsm(loss=cross-entropy)"]),
+        ("pgd(step_size=2/255)", ["pgd(step_size=2/255)"]),
+        ("pgd(step_size=1)", ["pgd(step_size=1)"]),
+        ("pgd(step_size=1.0)", ["pgd(step_size=1)"]),
+        ("pgd(step_size=0/255)", ["pgd(step_size=0)"]),
+        ("pgd(step_size=0.01)", ["pgd(step_size=0.01)"]),
+        ("pgd(step_size=1e-7)", ["pgd(step_size=1e-07)"]),
+        ("pgd(step_size=None)", ["pgd"]),
+        ("pgd(stop=False)", ["pgd(stop=False)"]),
+        ("pgd(steps=10),pgd(steps=20)", ["pgd(steps=10)", "pgd(steps=20)"]),
+    ],
+)
+def test_names_are_read_and_written_in_one_way(typed: str | list[str], written: list[str]) -> None:
+    assert names(typed) == written
+    assert parse(written, "linf") == parse(typed, "linf")
+
+
+def test_settings_have_the_values_that_were_typed() -> None:
+    assert settings_of("pgd(step_size=2/255,steps=7,stop=False,loss=margin)") == {
+        "steps": 7, "step_size": 2 / 255, "restarts": 1, "random_start": True, "loss": "margin", "stop": False,
+    }  # fmt: skip
+
+
+def test_every_preset_names_known_attacks() -> None:
+    for norm in NORMS:
+        for preset in PRESETS:
+            assert parse(preset, norm)
+
+
+@given(
+    steps=st.integers(1, 10**9),
+    size=st.one_of(st.none(), st.floats(0, allow_infinity=False), st.integers(0, 255).map(lambda k: k / 255)),
+    stop=st.booleans(),
+    loss=st.one_of(st.sampled_from(["margin", "cross-entropy", "None", "if", ""]), st.text("ab-_ .+=1é", max_size=8)),
+)
+def test_every_name_reads_back_as_the_same_attack(steps: int, size: float | None, stop: bool, loss: str) -> None:
+    settings = ATTACKS["pgd"].defaults | {"steps": steps, "step_size": size, "stop": stop, "loss": loss}
+    spec = Spec(ATTACKS["pgd"], tuple(settings.items()))
+    assert parse(spec.name, "linf") == (spec,)
+    assert parse([spec.name, "fgsm"], "linf")[0] == spec
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("pdg", "Did you mean pgd"),
+        ("random-noise", "random_noise"),
+        ("autoattackplus", "Known:"),
+        ("pdg(steps=3)", "Did you mean pgd"),
+        ("basic(steps=3)", "Known:"),
+        ("pgd(step=3)", "Did you mean steps"),
+        ("fgsm(steps=3)", "setting of fgsm"),
+        ("pgd(model=3)", "setting of pgd"),
+        ("pgd(seed=3)", "setting of pgd"),
+        ("__import__", "Known:"),
+    ],
+)
+def test_unknown_names_come_with_the_nearest(typed: str, hint: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        parse(typed, "linf")
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        ("", "no attack named"),
+        (" , ", "no attack named"),
+        ([], "no attack named"),
+        (None, "not the name of an attack"),
+        ([None], "not the name of an attack"),
+        (7, "not the name of an attack"),
+        (b"pgd", "not the name of an attack"),
+        ("pgd,pgd", "named twice"),
+        ("pgd,pgd(steps=40)", "named twice"),
+        ("basic,fgsm", "named twice"),
+        ("pgd(steps=0.5)", "wrong type"),
+        ("pgd(steps='3')", "wrong type"),
+        ("pgd(steps=True)", "wrong type"),
+        ("pgd(steps=None)", "wrong type"),
+        ("pgd(stop=1)", "wrong type"),
+        ("pgd(loss=3)", "wrong type"),
+        ("pgd(step_size=big)", "wrong type"),
+        ("pgd(steps=1e999)", "wrong type"),
+        ("pgd(step_size=1e999)", "not a finite number"),
+        ("pgd(step_size=-1e999)", "not a finite number"),
+        ("pgd(10)", "cannot be read"),
+        ("pgd(steps=3,steps=4)", "cannot be read"),
+        ("pgd(steps=3", "cannot be read"),
+        ("pgd)", "cannot be read"),
+        ("pgd(steps=)", "cannot be read"),
+        ("pgd(steps=3)(restarts=2)", "cannot be read"),
+        ("pgd(steps=10**9)", "cannot be read"),
+        ("pgd(steps=[3])", "cannot be read"),
+        ("pgd(step_size=1/0)", "cannot be read"),
+        ("pgd(step_size=1/x)", "cannot be read"),
+        ("pgd(step_size=1e308/1e-308)", "not a finite number"),
+        ("pgd(**{})", "cannot be read"),
+        ("pgd(step_size=1" + "0" * 400 + "/3)", "cannot be read"),
+        ("pgd(loss=a-1)", "cannot be read"),
+        ("pgd(loss=print('x'))", "cannot be read"),
+        ("pgd(loss=f'{1}')", "cannot be read"),
+        ("pgd;import os", "cannot be read"),
+        ("os.system('x')", "cannot be read"),
+        ("lambda: 0", "cannot be read"),
+        ("pgd\x00", "cannot be read"),
+        ("\ud800", "cannot be read"),
+        ("pgd(" * 5000, "cannot be read"),
+        ("pgd(steps=" + "(" * 240 + "1" + ")" * 240 + ")", "cannot be read"),
+        ("(" * 10**5, "cannot be read"),
+        ("pgd(steps=" + "-" * 300 + "1)", "cannot be read"),
+        ("x" * 10**6, "no such name"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(typed: str, problem: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        parse(typed, "linf")
+    assert problem in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
+    try:
+        parse(text, "linf")
+    except AtoddsError:
+        return
+
+
+@given(st.text("pgdfsm(),=-+*/.'\"[]{}:0123456789 stepsloi_tx", max_size=60))
+def test_any_text_that_looks_like_an_attack_is_read_or_refused_and_nothing_else(text: str) -> None:
+    try:
+        parse(f"pgd({text})", "linf")
+    except AtoddsError:
+        return
+
+
+def test_an_attack_that_does_not_work_in_the_norm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = Attack("only", ATTACKS["fgsm"].function, 1, lambda _: 2, norms=("l2",))
+    monkeypatch.setitem(ATTACKS, "only", only)
+    assert parse("only", "l2")[0].attack is only
+    with pytest.raises(ArgumentError, match=r"does not work in linf. It works in l2"):
+        parse("only", "linf")
+
+
+@pytest.mark.parametrize("typed", ["pgd(steps=0)", "pgd(loss=hinge)", "pgd(step_size=-1)", "random_noise(queries=0)"])
+def test_a_check_finds_settings_that_the_attack_refuses(typed: str) -> None:
+    for norm in NORMS:
+        (spec,) = parse(typed, norm)
+        with pytest.raises(ArgumentError):
+            spec.check(norm)
+
+
+@pytest.mark.parametrize("typed", ["pgd(steps=1000000000,stop=False)", "random_noise(queries=1000000000)"])
+def test_a_check_takes_no_longer_for_long_attacks(typed: str) -> None:
+    for norm in NORMS:
+        parse(typed, norm)[0].check(norm)
+
+
+def test_every_attack_says_what_it_is_and_has_settings_that_can_be_typed() -> None:
+    for name, attack in ATTACKS.items():
+        assert attack.name == name
+        assert attack.summary
+        assert "\n" not in attack.summary
+        assert attack.version >= 1
+        for value in attack.defaults.values():
+            assert value is None or isinstance(ast.literal_eval(repr(value)), (bool, int, float, str))
+        assert Spec(attack, tuple(attack.defaults.items())).passes >= 1
