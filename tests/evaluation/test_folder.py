@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atodds.errors import RunError, StoreFullError
@@ -58,6 +58,7 @@ def test_no_name_leads_out_of_the_folder(folder: Folder, name: str) -> None:
             act(name)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_any_name_stays_inside_or_is_refused(name: str) -> None:
     root = "/place/run"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atodds.errors import AtoddsError, NewerRunError, NotARunError, OtherPlanError
@@ -112,6 +112,7 @@ def test_text_that_is_no_manifest_is_no_run(text: bytes) -> None:
         Manifest.from_json(text, "here")
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

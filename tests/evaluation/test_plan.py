@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atodds.attacks import registry
@@ -42,6 +42,7 @@ def keys(found: Sequence[Lane]) -> list[str]:
     return [job.key for lane in found for job in lane.jobs]
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 60), chunk=st.integers(1, 70), models=st.sampled_from([(FIRST,), (FIRST, SECOND)]))
 def test_lanes_cover_every_image_exactly_once_a_model(count: int, chunk: int, models: tuple[ModelInfo, ...]) -> None:
     found = lanes(models=models, images=a_set(count), chunk=chunk)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -94,6 +94,7 @@ def test_a_table_has_the_declared_columns_and_takes_large_ids_and_no_images() ->
         assert table["eps"].to_pylist() == [None] * count
 
 
+@settings(deadline=None)
 @given(st.floats(1e-6, 1.0))
 def test_within_lets_rounding_pass_and_nothing_else(eps: float) -> None:
     around = torch.tensor([eps, float(np.float32(eps)), eps * (1 + 1e-5), math.inf], dtype=torch.float64)
