@@ -65,6 +65,8 @@ class Oracle:
             it under autocast. None: own.
         eot: passes that each answer averages over, for models that draw at random.
         on_passes: called with the number of (forward, backward) passes as they are made.
+        strict: refuse outputs that are no numbers. False lets them through: a model may break down on the images that
+            an attack makes, and the judge counts that as a wrong answer.
 
     Raises:
         ArgumentError: an argument out of its range.
@@ -79,6 +81,7 @@ class Oracle:
         precision: Precision | None = None,
         eot: int = 1,
         on_passes: Callable[[int, int], None] | None = None,
+        strict: bool = True,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ArgumentError("model", model, "not a torch.nn.Module", "Wrap the function in a module's forward.")
@@ -87,7 +90,7 @@ class Oracle:
         if precision is not None and precision not in get_args(Precision):
             way_out = f"Choose one of {', '.join(get_args(Precision))}."
             raise ArgumentError("precision", precision, "not a number format that models run in", way_out)
-        self.model, self.eot, self.on_passes = model, eot, on_passes
+        self.model, self.eot, self.on_passes, self.strict = model, eot, on_passes, strict
         self.batching = batch_size if isinstance(batch_size, Batching) else Batching(batch_size)
         nobody = torch.zeros(0, dtype=torch.int64)
         self._counted, self._uncounted = Passes(nobody, nobody, nobody), _Uncounted()
@@ -248,7 +251,7 @@ class Oracle:
 
     def _usable(self, logits: Tensor) -> Tensor:
         """The logits, where each image has a largest one. Minus infinity for a class that is never meant is fine."""
-        if not logits.sum().isfinite() and not logits.amax(1).isfinite().all():
+        if self.strict and not logits.sum().isfinite() and not logits.amax(1).isfinite().all():
             row = int((~logits.amax(1).isfinite()).nonzero()[0])
             way_out = (
                 "Check that its weights are finite and that it takes images in [0, 1]."

@@ -45,14 +45,17 @@ class Pool:
             self.found[rows] = True
 
     def fooled(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """(M,) whether these logits, of the images at `rows`, are what the attack wants.
+        """(M,) whether these logits, of the images at `rows`, are what the attack wants: the target, or any answer
+        but the label, and outputs that are no numbers are none.
 
         Raises:
             ArgumentError: a label or target that the model has no logit for.
         """
         losses.known(logits, *self.highest)
         prediction = logits.argmax(1)
-        return prediction != self.labels[rows] if self.targets is None else prediction == self.targets[rows]
+        if self.targets is not None:
+            return prediction == self.targets[rows]
+        return (prediction != self.labels[rows]) | ~logits.amax(1).isfinite()
 
     def settled(self, eps: norms.Radius | None, norm: Norm, like: Tensor) -> Tensor:
         """The proposals, exactly inside ball and box, on the device and of the type of `like`."""

@@ -14,6 +14,7 @@ from atodds.batching import Batching
 from atodds.data.images import ImageSet
 from atodds.errors import AtoddsError, LogitsError, ModelError
 from atodds.evaluation.manifest import Finding, ModelInfo, Severity
+from atodds.evaluation.plan import CHUNK
 from atodds.oracle import Oracle
 
 VERSION = 2
@@ -48,23 +49,24 @@ def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batchi
     Args:
         info: of the model.
         model: as it was brought, maybe in training mode.
-        images: the first `PROBE` are looked at.
+        images: the first `PROBE` are looked at; all go through the model once.
         batching: shared with the run, so that the passes made here also measure the batch size.
 
     Raises:
         ModelError: it cannot take these images, or one of them alone.
         LogitsError: outputs that are not one finite row of logits an image, or fewer classes than labels.
     """
-    chosen = list(range(min(PROBE, len(images))))
+    chosen = range(min(PROBE, len(images)))
     oracle = Oracle(model, batch_size=batching)
-    pixels = images.images(chosen).to(oracle.device)
-    pixels = pixels.double() if oracle.precision == "float64" else pixels
-    labels = torch.from_numpy(images.labels[chosen]).to(oracle.device)
+    pixels = _pixels(oracle, images, chosen)
+    labels = torch.from_numpy(images.labels[: len(pixels)]).to(oracle.device)
     was_training = any(module.training for module in model.modules())
     with oracle.running():
         logits = _first_pass(info, oracle, pixels)
         _one_alone(info, oracle, pixels)
         _check_logits(info, logits, images)
+        for start in range(PROBE, len(images), CHUNK):  # outputs that are no numbers are found now, not after hours
+            _first_pass(info, oracle, _pixels(oracle, images, range(start, min(start + CHUNK, len(images)))))
         probe = _Probe(info.id, oracle, pixels, labels, logits)
         random = _random(probe)
         found = [
@@ -76,6 +78,11 @@ def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batchi
             *_gradients(probe, steady=not random),
         ]
     return tuple(found)
+
+
+def _pixels(oracle: Oracle, images: ImageSet, positions: range) -> Tensor:
+    pixels = images.images(positions).to(oracle.device)
+    return pixels.double() if oracle.precision == "float64" else pixels
 
 
 def _first_pass(info: ModelInfo, oracle: Oracle, pixels: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ def run_lane(lane: Lane, site: Site, progress: Progress) -> None:
         if there is None:
             began = time.perf_counter()
             batch = batch or _load(site, lane, model)
-            runner = _Runner(manifest, job, lane, Oracle(model, batch_size=batching, on_passes=progress.passes), batch)
+            oracle = Oracle(model, batch_size=batching, on_passes=progress.passes, strict=False)
+            runner = _Runner(manifest, job, lane, oracle, batch)
             table, kept = (
                 runner.clean() if job.attack == CLEAN else runner.attack(_left(job, batch, clean, reached), clean)
             )
@@ -145,6 +146,7 @@ class _Runner:
             precision=precision.get(self.manifest.precision),
             eot=self.manifest.eot,
             on_passes=self.oracle.on_passes,
+            strict=False,
         )
 
     def _rows(self, rows: Tensor | slice, clean: Tensor, judged: Judged, passes: tuple[Tensor, Tensor]) -> pa.Table:
