@@ -63,7 +63,8 @@ def main() -> None:
     images = torch.rand(given.limit, *shape, generator=torch.Generator().manual_seed(given.seed))
     labels = bare_logits(model, images, 256).argmax(1)
     print(machine())
-    print(f"{given.model}, {len(images)} images; seconds of the oracle over seconds of the bare loop")
+    print(f"{given.model}, {len(images)} images; seconds of the oracle over seconds of the bare loop: median over")
+    print(f"{given.rounds} rounds, its 95 % bootstrap interval, and the extremes")
     sizes = [int(size) for size in given.batches.split(",")]
     rows = [[str(size), *map(str, measure(model, images, labels, size, given.rounds))] for size in sizes]
     print(table([["batch", "gradients", "logits"], *rows]))

@@ -22,7 +22,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Spread:
-    """A paired ratio over rounds: its median, its extremes, and a 95 % bootstrap interval of the median."""
+    """A paired ratio over rounds; as text, "median (95 % bootstrap interval of the median; least–most)"."""
 
     median: float
     least: float
@@ -32,10 +32,7 @@ class Spread:
     rounds: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.median:.3f} (95 % {self.low:.3f}–{self.high:.3f}; "
-            f"min–max {self.least:.3f}–{self.most:.3f}; {self.rounds} rounds)"
-        )
+        return f"{self.median:.3f} ({self.low:.3f}–{self.high:.3f}; {self.least:.3f}–{self.most:.3f})"
 
 
 @dataclass(frozen=True)
