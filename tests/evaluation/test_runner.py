@@ -147,6 +147,58 @@ def test_an_attack_that_claims_too_much_is_judged_by_what_it_shows(
     assert run.robust_accuracy("8/255").value == pytest.approx(1 / 3)
 
 
+def test_an_image_that_fell_outside_of_the_ball_is_attacked_again(
+    brightness: nn.Module, greys: Greys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts is the distance in the norm that is attacked: here 16/255 in l2, though 8/255 in l-inf."""
+
+    def far(_: object, images: Tensor, *_more: object, **_settings: object) -> Tensor:
+        """Go far."""
+        return images - 8 / 255
+
+    monkeypatch.setitem(registry.ATTACKS, "fgsm", replace(registry.ATTACKS["fgsm"], function=far))
+    images = greys((128, 129), (LIGHT, LIGHT))
+    run = atodds.evaluate(brightness, images, norm="l2", eps="5/255,10/255,16/255,20/255", attacks="fgsm")
+    attacked = run.table.filter(pl.col("attack") == "fgsm").group_by("eps").len().sort("eps")
+    assert attacked["len"].to_list() == [2, 2, 2]
+    assert [rate.value for rate in run.curve().rates] == [1, 1, 0, 0]
+
+
+def test_every_pass_over_a_random_model_is_counted(brightness: nn.Module, greys: Greys) -> None:
+    run = atodds.evaluate(brightness, greys(LEVELS, LABELS, IDS), eps="1/255", attacks="fgsm", eot=3)
+    rows = run.table.filter(pl.col("attack") == "fgsm")
+    assert set(rows["forwards"]) == {3 + 1}  # and one of the judge
+    assert set(rows["backwards"]) == {3}
+
+
+class Watched(nn.Module):
+    """Counts the passes that ran in reduced precision, and those that did not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+        self._reduced = [0, 0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        self._reduced[torch.is_autocast_enabled("cpu")] += 1
+        logits: Tensor = self.layer(images.flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize("precision", [None, "bfloat16"])
+def test_attacks_run_in_the_precision_asked_for_and_the_judge_does_not(greys: Greys, precision: str | None) -> None:
+    model = Watched()
+    images = greys((10, 200), (LIGHT, LIGHT))
+    images = ImageSet.from_arrays(images.pixels(), model(images.images()).argmax(1), classes=("a", "b"))
+    run = atodds.evaluate(
+        model, images, eps="0.1", attacks="pgd(steps=4,stop=False)", precision=precision, batch_size=2
+    )
+    full, reduced = model._reduced
+    assert run.store.manifest.precision == (precision or "full")
+    assert reduced == (5 if precision else 0)
+    assert full > 5
+
+
 @pytest.mark.parametrize(
     ("levels", "labels", "eps", "standing"),
     [

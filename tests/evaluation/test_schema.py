@@ -28,8 +28,7 @@ def test_distances_are_those_of_the_definition() -> None:
 
 
 def test_distances_are_measured_in_float64_whatever_the_images_are() -> None:
-    image = torch.full((1, 100, 100), 0.1)
-    proposal = torch.nextafter(image, torch.tensor(1.0))
+    image, proposal = torch.full((1, 100, 100), 0.1), torch.full((1, 100, 100), 0.9)
     far = judged(image, proposal, [0.0, 1.0]).distances
     gap = float(proposal[0, 0, 0].double() - image[0, 0, 0].double())
     assert far["l1"].dtype == torch.float64

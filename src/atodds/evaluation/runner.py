@@ -79,9 +79,7 @@ def run_lane(lane: Lane, site: Site, progress: Progress) -> None:
             batch = batch or _load(site, lane, model)
             oracle = Oracle(model, batch_size=batching, on_passes=progress.passes, strict=False)
             runner = _Runner(manifest, job, lane, oracle, batch)
-            table, kept = (
-                runner.clean() if job.attack == CLEAN else runner.attack(_left(job, batch, clean, reached), clean)
-            )
+            table, kept = runner.clean() if job.attack == CLEAN else runner.attack(_left(job, batch, reached), clean)
             footer = runner.footer(time.perf_counter() - began)
             site.store.put(table, footer, kept if manifest.keep and job.attack != CLEAN else None)
         else:
@@ -171,10 +169,11 @@ class _Runner:
         return self._rows(none, none, judged, (none, none)), _images(none, empty, empty, None, none)
 
 
-def _left(job: Job, batch: _Batch, clean: Tensor, reached: Mapping[str, Tensor]) -> Tensor:
-    """Positions in the lane of the images that no parent of the job has fooled within its budget."""
+def _left(job: Job, batch: _Batch, reached: Mapping[str, Tensor]) -> Tensor:
+    """Positions in the lane of the images that no parent of the job has fooled within its budget; the clean images are
+    one, so none of these is misclassified."""
     nearest = torch.stack([reached[parent] for parent in job.parents]).amin(0)
-    left = (clean == batch.labels.cpu()) & ~within(nearest, job.eps)
+    left = ~within(nearest, job.eps)
     return left.nonzero().squeeze(1).to(batch.ids.device)
 
 
