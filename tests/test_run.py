@@ -144,5 +144,14 @@ def test_the_page_lies_in_the_runs_folder_or_where_it_is_asked_for(run: Run, tmp
     assert run.report(tmp_path / "pages" / "first.html").read_text().startswith("<!doctype html>")
 
 
+def test_the_page_of_a_run_in_a_bucket_lies_here(
+    pixels: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = atodds.evaluate(Darker(), (pixels, LABELS), eps=0.02, attacks="fgsm", out="memory://bucket/first")
+    assert run.report() == Path("report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
 def test_a_run_is_shown_in_one_line(run: Run) -> None:
     assert repr(run) == f"<Run of Darker on arrays in {run.place}>"

@@ -169,6 +169,9 @@ def test_a_run_that_is_asked_something_else_says_what(manifest: Manifests, chang
 
 
 def test_other_images_are_another_question(manifest: Manifests) -> None:
+    renamed = dataclasses.replace(manifest().data, name="blacks")  # the name is in every row
+    with pytest.raises(OtherPlanError, match=r"images were 3 of greys .* now 3 of blacks"):
+        grown(manifest, data=renamed)
     other = dataclasses.replace(manifest().data, fingerprint="cd" * 32, n=4)
     with pytest.raises(OtherPlanError, match=r"images were 3 of greys \(all, abababab\), now 4 of greys"):
         grown(manifest, data=other)

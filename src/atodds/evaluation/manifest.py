@@ -123,7 +123,7 @@ class Manifest:
         same = ("norm", "alone", "seed", "precision", "eot")
         changes = [f"{name} was {getattr(old, name)}, now {getattr(self, name)}" for name in same
                    if getattr(old, name) != getattr(self, name)]  # fmt: skip
-        if old.data.fingerprint != self.data.fingerprint:
+        if (old.data.name, old.data.fingerprint) != (self.data.name, self.data.fingerprint):
             changes.append(f"images were {_images(old.data)}, now {_images(self.data)}")
         weights = {(model.id, model.fingerprint) for model in self.models}
         values = {budget.value for budget in self.budgets}
