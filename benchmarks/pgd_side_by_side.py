@@ -42,9 +42,12 @@ class Question:
     attack: str
     threat: Threat
     steps: int
+    random_start: bool
 
     def __str__(self) -> str:
-        return f"{self.attack} {self.threat.norm} eps {self.threat.eps:.4g}, {self.steps} steps of {self.size:.3g}"
+        start = " from random points" if self.random_start else ""
+        ball = f"{self.threat.norm} eps {self.threat.eps:.4g}"
+        return f"{self.attack} {ball}, {self.steps} steps of {self.size:.3g}{start}"
 
     @property
     def size(self) -> float:
@@ -83,7 +86,10 @@ def contenders(question: Question, images: Tensor, labels: Tensor) -> dict[str, 
             SETTLED: lambda model, _: fgsm(Oracle(model, batch_size=BATCH), images, labels, threat),
         }
     else:
-        ours = partial(pgd, images=images, labels=labels, threat=threat, steps=steps, step_size=size)
+        start = question.random_start
+        ours = partial(
+            pgd, images=images, labels=labels, threat=threat, steps=steps, step_size=size, random_start=start
+        )
         found = {
             OURS: lambda model, seed: ours(model, seed=seed),
             SETTLED: lambda model, seed: ours(Oracle(model, batch_size=BATCH), seed=seed),
@@ -106,14 +112,15 @@ Peers = dict[str, Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]]]
 
 
 def _of_torchattacks(question: Question) -> Peers:
-    eps, steps, size = question.threat.eps, question.steps, question.size
+    eps, start = question.threat.eps, question.random_start
+    walk = {"eps": eps, "alpha": question.size, "steps": question.steps, "random_start": start}
     match question.attack, question.threat.norm:
         case "FGSM", "linf":
             return {"torchattacks FGSM": lambda model: torchattacks.FGSM(model, eps=eps)}
         case "PGD", "linf":
-            return {"torchattacks PGD": lambda model: torchattacks.PGD(model, eps=eps, alpha=size, steps=steps)}
+            return {"torchattacks PGD": lambda model: torchattacks.PGD(model, **walk)}
         case "PGD", "l2":
-            return {"torchattacks PGDL2": lambda model: torchattacks.PGDL2(model, eps=eps, alpha=size, steps=steps)}
+            return {"torchattacks PGDL2": lambda model: torchattacks.PGDL2(model, **walk)}
         case _:
             return {}
 
@@ -129,7 +136,7 @@ def _of_foolbox(question: Question) -> Peers:
     }
     kind = known[question.attack, question.threat.norm]
     settings = {} if question.attack == "FGSM" else {"steps": question.steps, "abs_stepsize": question.size}
-    attack = kind(random_start=question.attack == "PGD", **settings)
+    attack = kind(random_start=question.random_start, **settings)
 
     def make(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
         def call(images: Tensor, labels: Tensor) -> Tensor:
@@ -180,6 +187,12 @@ def main() -> None:
     parser.add_argument("--linf", default="0.5/255,1/255", help="budgets, comma-separated")
     parser.add_argument("--l2", default="0.1,0.2", help="budgets, comma-separated")
     parser.add_argument("--l1", default="2,4", help="budgets, comma-separated")
+    parser.add_argument(
+        "--start",
+        choices=("random", "image"),
+        default="random",
+        help="where PGD starts; from the image nothing is drawn",
+    )
     parser.add_argument("--steps", default="10,40", help="steps of PGD, comma-separated")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -195,8 +208,9 @@ def main() -> None:
     for norm, budgets in (("linf", given.linf), ("l2", given.l2), ("l1", given.l1)):
         for eps in parse_eps_list(budgets, norm) if budgets else ():
             threat = Threat(norm, eps)
-            questions = [Question("FGSM", threat, 1)]
-            questions += [Question("PGD", threat, int(steps)) for steps in given.steps.split(",")]
+            random = given.start == "random"
+            questions = [Question("FGSM", threat, 1, False)]
+            questions += [Question("PGD", threat, int(steps), random) for steps in given.steps.split(",")]
             for question in questions:
                 behind += ask(question, model, images, labels, given)
     print("\nWhere atodds comes second:", *(behind or ["nowhere in these rounds"]), sep="\n  ")

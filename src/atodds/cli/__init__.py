@@ -55,7 +55,7 @@ def main() -> None:
     try:
         app()
     except AtoddsError as error:
-        console.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False)
+        console.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("Interrupted. What was finished is kept; the same command continues where it stopped.")

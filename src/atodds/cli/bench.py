@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -99,6 +100,9 @@ def bench(
         bool | None, typer.Option("--keep/--no-keep", help="Keep fooling images.", show_default="up to 1 GiB")
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of a CPU, shared by the workers.", show_default="measured: all or one")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images at once.", show_default="measured")] = None,
 ) -> None:
     """Attack models on images over a range of eps, judge, audit, and write a page.
@@ -122,6 +126,7 @@ def bench(
     registry.parse(attacks, parse_norm(norm))  # words that mean nothing are found before anything is trained or read
     parse_eps_list(budgets, norm)
     chosen = _device(device)
+    torch.set_num_threads(_threads(threads))
     place = out or Path("runs") / f"{Path(data).stem}-{norm}"
     images = load_images(data, root=root, split=split, limit=limit, how=how, size=size)
     brought = _brought(specs or [], data, place, mean, std, trust_pickle, console)
@@ -181,6 +186,30 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ArgumentError("--device", name, str(error).splitlines()[0], "Choose one that is here: cpu.") from None
     return device
+
+
+def _threads(wanted: int | None) -> int:
+    """As many as were asked for; else all, unless one alone is faster, as on a machine whose cores others use too:
+    threads that wait for each other wait for the slowest."""
+    every = torch.get_num_threads()
+    if wanted is not None:
+        if wanted < 1:
+            raise ArgumentError("--threads", wanted, "nothing to work with", "Give 1 or more.")
+        return wanted
+    layer, images = nn.Conv2d(16, 16, 3), torch.zeros(16, 16, 32, 32)
+    spent, began = dict.fromkeys((every, 1), 0.0), time.perf_counter()
+    try:
+        for turn in range(20):
+            for count in spent:
+                torch.set_num_threads(count)
+                start = time.perf_counter()
+                layer(images).sum().backward()
+                spent[count] += time.perf_counter() - start if turn else 0  # the first turn warms up
+            if turn and time.perf_counter() - began > 0.3:
+                break
+    finally:
+        torch.set_num_threads(every)
+    return min(spent, key=lambda count: spent[count])
 
 
 def _budgets(data: str, norm: str) -> str:

@@ -96,7 +96,7 @@ def _first_pass(info: ModelInfo, oracle: Oracle, pixels: Tensor) -> Tensor:
         shape = "x".join(str(side) for side in pixels.shape[1:])
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"{info.name} fails on images of {shape} (channels x height x width): {reason} "
+            f"{info.name} fails on images of {shape} (channels x height x width): {reason.rstrip('.')}. "
             "Bring images of the shape that it was made for: another data set, or size=."
         ) from error
 
