@@ -3,6 +3,7 @@
 import inspect
 import pickle
 import re
+import time
 
 import pytest
 
@@ -63,6 +64,14 @@ def test_the_nearest_names_are_offered() -> None:
     assert "Did you mean pgd? Known: fgsm, pgd." in str(UnknownNameError.among("attacks", "pdg", ["pgd", "fgsm"]))
     assert "Did you mean" not in str(UnknownNameError.among("attacks", "zzzz", ["pgd", "fgsm"]))
     assert "Known: none." in str(UnknownNameError.among("attacks", "pgd", []))
+
+
+def test_a_name_of_any_length_is_compared_in_no_time() -> None:
+    known = [f"attack_{k}" for k in range(200)]
+    began = time.process_time()
+    error = UnknownNameError.among("attacks", "attack_1" * 1_000_000, known)
+    assert time.process_time() - began < 2
+    assert len(str(error)) < 4000
 
 
 def test_a_missing_package_comes_with_the_command_that_installs_it() -> None:

@@ -335,6 +335,24 @@ def test_logits_that_are_no_numbers_are_refused(value: float) -> None:
         oracle.gradients(images, lambda logits, _: logits[:, 0], ids)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_oracle_that_is_not_strict_lets_them_through_and_has_no_gradient_there(value: float) -> None:
+    images, _, ids = pool(9)
+    bad = torch.tensor([False, True, False, True, False, False, False, False, True])
+    marks = images.flatten(1)[:, 0]
+
+    def broken(images: Tensor) -> Tensor:
+        wrong = torch.isin(images.detach().flatten(1)[:, 0], marks[bad])
+        return of_sum(images) * torch.where(wrong, value, 1.0)[:, None]
+
+    oracle = Oracle(Function(broken), batch_size=4, strict=False)
+    assert torch.equal(oracle.logits(images, ids).amax(1).isfinite(), ~bad)
+    found = oracle.gradients(images, lambda logits, _: logits[:, 1], ids)
+    assert torch.equal(found.logits.amax(1).isfinite(), ~bad)
+    assert torch.equal(found.gradient, torch.ones_like(images) * ~bad[:, None, None, None])
+    assert oracle.odd_gradients == 3
+
+
 def test_a_class_that_is_masked_with_minus_infinity_is_fine() -> None:
     images, _, ids = pool(5)
     masked = Function(lambda x: torch.cat([of_sum(x), torch.full((len(x), 1), -torch.inf)], 1))

@@ -114,6 +114,18 @@ def test_proposals_are_exactly_in_ball_and_box(
 
 
 @every_attack
+def test_the_model_is_only_shown_images_in_the_box(name: str, norm: Norm) -> None:
+    model = network()
+    images, labels, ids = pool(model)
+    shown: list[Tensor] = []
+    model.register_forward_pre_hook(lambda _, given: shown.append(given[0].detach().clone()))
+    run(quick(name, norm), model, images, labels, norm, ids, eps=RADII[norm] * 5)
+    everything = torch.cat(shown)
+    assert everything.shape[1:] == images.shape[1:]
+    assert bool(((everything >= 0) & (everything <= 1)).all())
+
+
+@every_attack
 @pytest.mark.parametrize("targeted", [False, True])
 def test_nothing_that_is_given_is_changed(name: str, norm: Norm, targeted: bool) -> None:
     model = network()
