@@ -455,6 +455,31 @@ def test_images_are_given_in_the_models_own_type_and_gradients_in_the_images(dty
         assert oracle.logits(images, ids).dtype == found.logits.dtype
 
 
+def test_the_callers_autocast_does_not_lower_the_precision() -> None:
+    model, (images, labels, ids) = small(), pool(6)
+    expected = Oracle(model, batch_size=6).gradients(images, cross_entropy(labels), ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = Oracle(model, batch_size=6).gradients(images, cross_entropy(labels), ids)
+        assert torch.is_autocast_enabled("cpu")
+    assert torch.equal(found.logits, expected.logits)
+    assert torch.equal(found.gradient, expected.gradient)
+
+
+def test_the_callers_default_type_does_not_matter() -> None:
+    model, (images, labels, ids) = small(), pool(6)
+    expected = Oracle(model, batch_size=6).gradients(images, cross_entropy(labels), ids)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        oracle = Oracle(model, batch_size=6)
+        found = oracle.gradients(images, cross_entropy(labels), ids)
+        assert oracle.passes().forwards.tolist() == [1] * 6
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(found.gradient, expected.gradient)
+    assert found.gradient.dtype == torch.float32
+
+
 def test_a_precision_that_the_model_does_not_have_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"Call model\.double\(\) first"):
         Oracle(small(), precision="float64")

@@ -22,6 +22,7 @@ Precision = Literal["float64", "float32", "bfloat16", "float16"]
 Objective = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, K), positions (B,) of the batch in the pool) -> (B,) values to raise."""
 
+_CPU = torch.device("cpu")
 _FLOAT16_SCALE = 1024.0
 _UNCOUNTED = 1 << 20
 """Passes are counted an image at a time once this many are waiting: 8 MB of ids, and a sort each million passes."""
@@ -92,7 +93,7 @@ class Oracle:
             raise ArgumentError("precision", precision, "not a number format that models run in", way_out)
         self.model, self.eot, self.on_passes, self.strict = model, eot, on_passes, strict
         self.batching = batch_size if isinstance(batch_size, Batching) else Batching(batch_size)
-        nobody = torch.zeros(0, dtype=torch.int64)
+        nobody = torch.zeros(0, dtype=torch.int64, device=_CPU)
         self._counted, self._uncounted = Passes(nobody, nobody, nobody), _Uncounted()
         self._depth = 0
         self._writes: bool | None = None  # whether the model writes into its input; not known before its first pass
@@ -140,7 +141,7 @@ class Oracle:
                 module.training = False
             for parameter in learning:
                 parameter.requires_grad_(False)
-            with _full_float32(self.device, self.precision):
+            with _full_float32(self.device, self.precision), torch.autocast(self.device.type, enabled=False):
                 yield
         finally:
             self._depth = 0
@@ -289,10 +290,14 @@ class _Uncounted:
 
     def added_to(self, counted: Passes) -> Passes:
         every = torch.cat([counted.ids, *(ids.cpu() for ids, _, _ in self.entries)])
-        forwards = torch.cat([counted.forwards, *(torch.full((len(ids),), f) for ids, f, _ in self.entries)])
-        backwards = torch.cat([counted.backwards, *(torch.full((len(ids),), b) for ids, _, b in self.entries)])
+        forwards = torch.cat(
+            [counted.forwards, *(torch.full((len(ids),), f, device=_CPU) for ids, f, _ in self.entries)]
+        )
+        backwards = torch.cat(
+            [counted.backwards, *(torch.full((len(ids),), b, device=_CPU) for ids, _, b in self.entries)]
+        )
         ids, place = torch.unique(every, return_inverse=True)
-        empty = torch.zeros(len(ids), dtype=torch.int64)
+        empty = torch.zeros_like(ids)
         return Passes(ids, empty.index_add(0, place, forwards), empty.index_add(0, place, backwards))
 
 
