@@ -179,6 +179,14 @@ def test_what_is_no_shard_is_refused(content: bytes) -> None:
         unpack(content, "shard")
 
 
+def test_text_that_is_no_text_is_refused() -> None:
+    """A changed byte within a name may leave no name at all."""
+    content = pack(rows(), FOOTER)
+    assert content.count("naïve".encode()) >= 1
+    with pytest.raises(CorruptShardError):
+        unpack(content.replace("ï".encode(), b"\xff\xff"), "shard")
+
+
 @pytest.mark.parametrize("metadata", [b"[]", b"null", b"{", b"\xff", b'{"format": []}', b"[" * 100_000, b"{}"])
 def test_a_footer_of_nonsense_is_refused(metadata: bytes) -> None:
     buffer = io.BytesIO()

@@ -92,11 +92,14 @@ def unpack(content: bytes, name: str, schema: pa.Schema = SCHEMA) -> tuple[pa.Ta
         footer = Footer(**said)
         if any(not isinstance(value, _KINDS.get(name, str)) for name, value in said.items()):
             raise TypeError("its footer says nonsense")
-    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CorruptShardError(f"{name} is not a whole result file: {str(error).splitlines()[0]}") from error
-    if not table.schema.equals(schema):
-        raise CorruptShardError(f"{name} has other columns than a result file.")
-    if checksum != _checksum(table, said):
+        if not table.schema.equals(schema):
+            raise CorruptShardError(f"{name} has other columns than a result file.")
+        table.validate(full=True)
+        whole = checksum == _checksum(table, said)
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CorruptShardError(f"{name} is not a whole result file: {reason}") from error
+    if not whole:
         raise CorruptShardError(f"{name} was altered: its checksum does not match its rows.")
     return table, footer
 
