@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import foolbox
 import torch
@@ -127,14 +128,20 @@ def _of_torchattacks(question: Question) -> Peers:
 
 def _of_foolbox(question: Question) -> Peers:
     known = {
-        ("FGSM", "linf"): foolbox.attacks.LinfFastGradientAttack,
-        ("FGSM", "l2"): foolbox.attacks.L2FastGradientAttack,
-        ("FGSM", "l1"): foolbox.attacks.L1FastGradientAttack,
-        ("PGD", "linf"): foolbox.attacks.LinfPGD,
-        ("PGD", "l2"): foolbox.attacks.L2PGD,
-        ("PGD", "l1"): foolbox.attacks.SparseL1DescentAttack,
+        ("FGSM", "linf"): [foolbox.attacks.LinfFastGradientAttack],
+        ("FGSM", "l2"): [foolbox.attacks.L2FastGradientAttack],
+        ("FGSM", "l1"): [foolbox.attacks.L1FastGradientAttack],
+        ("PGD", "linf"): [foolbox.attacks.LinfPGD],
+        ("PGD", "l2"): [foolbox.attacks.L2PGD],
+        ("PGD", "l1"): [foolbox.attacks.L1PGD, foolbox.attacks.SparseL1DescentAttack],
     }
-    kind = known[question.attack, question.threat.norm]
+    kinds = known[question.attack, question.threat.norm]
+    return {f"foolbox {kind.__name__.removesuffix('Attack')}": _foolbox_call(kind, question) for kind in kinds}
+
+
+def _foolbox_call(
+    kind: Callable[..., Any], question: Question
+) -> Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]]:
     settings = {} if question.attack == "FGSM" else {"steps": question.steps, "abs_stepsize": question.size}
     attack = kind(random_start=question.random_start, **settings)
 
@@ -146,7 +153,7 @@ def _of_foolbox(question: Question) -> Peers:
 
         return call
 
-    return {f"foolbox {kind.__name__.removesuffix('Attack')}": make}
+    return make
 
 
 def ask(question: Question, model: nn.Module, images: Tensor, labels: Tensor, given: argparse.Namespace) -> list[str]:

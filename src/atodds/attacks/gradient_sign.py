@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from atodds import norms
+from atodds import noise, norms
 from atodds.attacks import losses
 from atodds.attacks.leaving import without
 from atodds.attacks.pool import Pool, opened
@@ -138,13 +138,23 @@ def pgd(
         for restart in range(restarts):
             origins = pool.images.index_select(0, left)
             if random_start:
-                start = norms.random_point(origins, threat.eps, threat.norm, pool.ids[left], seed=seed, step=restart)
+                start = _start(origins, threat, pool.ids[left], seed=seed, restart=restart)
             else:
                 start = origins.clone()
             left = _climb(pool, objective, left, start, origins, threat, steps, size, stop=stop)
             if len(left) == 0:
                 break
         return pool.settled(threat.eps, threat.norm, images)
+
+
+def _start(origins: Tensor, threat: Threat, ids: Tensor, *, seed: int, restart: int) -> Tensor:
+    """A random point of the ball. In l2 and l1 at any distance with the same chance: in many dimensions nearly all of a
+    ball lies next to its sphere, and from there fewer steps are left to find the way."""
+    points = norms.random_point(origins, threat.eps, threat.norm, ids, seed=seed, step=restart)
+    if threat.norm == "linf":
+        return points
+    share = noise.uniform(ids, [1] * (origins.ndim - 1), seed=seed, step=restart, stream="start", dtype=origins.dtype)
+    return torch.lerp(origins, points, share)
 
 
 _SPREAD = 0.01

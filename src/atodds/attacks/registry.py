@@ -68,7 +68,7 @@ ATTACKS: dict[str, Attack] = {
     for attack in (
         Attack("fgsm", fgsm, 1, lambda _: 2),
         Attack("ifgsm", ifgsm, 1, lambda s: 2 * _int(s, "steps") + 1),
-        Attack("pgd", pgd, 1, lambda s: (2 * _int(s, "steps") + 1) * _int(s, "restarts")),
+        Attack("pgd", pgd, 2, lambda s: (2 * _int(s, "steps") + 1) * _int(s, "restarts")),
         Attack("random_noise", random_noise, 1, lambda s: _int(s, "queries"), black_box=True),
     )
 }
