@@ -493,3 +493,9 @@ def test_lengths_are_those_of_the_textbook(norm: str, lengths: list[float]) -> N
 def test_an_unknown_length_is_refused(norm: str) -> None:
     with pytest.raises(ThreatError, match="l0, l1, l2, linf"):
         norms.length(torch.zeros(1, 2), norm)
+
+
+def test_a_step_in_l1_along_a_uniform_gradient_moves_by_its_length() -> None:
+    images = torch.full((2, 1, 4, 4), 0.5)
+    moved = norms.ascend(images, torch.full_like(images, 3.0), images, 1.0, "l1", 0.5) - images
+    torch.testing.assert_close(norms.length(moved, "l1"), torch.full((2,), 0.5))

@@ -155,3 +155,12 @@ def test_the_page_of_a_run_in_a_bucket_lies_here(
 
 def test_a_run_is_shown_in_one_line(run: Run) -> None:
     assert repr(run) == f"<Run of Darker on arrays in {run.place}>"
+
+
+def test_nothing_is_said_of_budgets_that_no_attack_was_given(tmp_path: Path) -> None:
+    pixels, labels = torch.full((4, 1, 2, 2), 0.25), torch.zeros(4, dtype=torch.int64)
+    run = atodds.evaluate(nn.Flatten(), (pixels, labels), eps=[0.1], attacks="fgsm", out=tmp_path / "run")
+    assert run.robust_accuracy(0.1).n == 4
+    for ask in (lambda: run.robust_accuracy(0.2), lambda: run.curve([0.05, 0.2]), lambda: run.per_class(0.2)):
+        with pytest.raises(ThreatError, match=r"eps='0\.2': no attack of this run went beyond 0\.1"):
+            ask()

@@ -317,7 +317,7 @@ def _fill(keys: Tensor, capacity: Tensor, amount: Tensor) -> Tensor:
     Halves the interval of keys that holds the last coordinate to be served until it is alone there.
     """
     low, high = keys.amin(1, keepdim=True), keys.amax(1, keepdim=True)
-    low = low - (high - low) / 1024 - _tiny(keys)
+    low = torch.nextafter(low - (high - low) / 1024, torch.full_like(low, -math.inf))
     held = [capacity.sum(1, keepdim=True), torch.zeros_like(amount)]  # by keys above low, above high
     count = [torch.full_like(amount, keys.shape[1]), torch.zeros_like(amount)]
     above = torch.empty_like(keys)

@@ -13,12 +13,12 @@ from atodds import analysis, models
 from atodds.analysis import AttackShares, ClassCurves, Curve, Median, Rate
 from atodds.data.arrays import ArrayLike
 from atodds.data.images import ImageSet
-from atodds.errors import ArgumentError, UnknownNameError
+from atodds.errors import ArgumentError, ThreatError, UnknownNameError
 from atodds.evaluation.conduct import Settings, conduct
 from atodds.evaluation.manifest import Finding, ModelInfo
 from atodds.evaluation.store import Store
 from atodds.models.classifier import checked_name
-from atodds.threat import EpsLike, EpsSpec
+from atodds.threat import SLACK, Budget, EpsLike, EpsSpec, parse_eps_list
 
 Images = ImageSet | tuple[ArrayLike, ArrayLike | Sequence[int]]
 Models = nn.Module | str | Sequence[nn.Module | str] | Mapping[str, nn.Module | str]
@@ -96,19 +96,26 @@ class ModelResult:
         """The share of images that are classified correctly and that no attack fooled within `eps`.
 
         Raises:
-            ThreatError: a budget that means nothing.
+            ThreatError: a budget that means nothing, or that no attack was given.
         """
-        return analysis.robust_accuracy(self.store.table(), self.info.id, self.store.manifest.norm, eps)
+        return self.curve([eps]).rates[0]
 
     def curve(self, eps: EpsSpec | None = None) -> Curve:
-        """Robust accuracy over budgets; those of the run if none are given."""
-        budgets = self.store.manifest.budgets if eps is None else eps
-        return analysis.curve(self.store.table(), self.info.id, self.store.manifest.norm, budgets)
+        """Robust accuracy over budgets; those of the run if none are given.
+
+        Raises:
+            ThreatError: as for `robust_accuracy`.
+        """
+        return analysis.curve(self.store.table(), self.info.id, self.store.manifest.norm, self._attacked(eps))
 
     def per_class(self, eps: EpsSpec | None = None) -> ClassCurves:
-        """The curve of each class."""
+        """The curve of each class.
+
+        Raises:
+            ThreatError: as for `robust_accuracy`.
+        """
         manifest = self.store.manifest
-        budgets = manifest.budgets if eps is None else eps
+        budgets = self._attacked(eps)
         return analysis.per_class(self.store.table(), self.info.id, manifest.norm, budgets, manifest.data.classes)
 
     def attack_shares(self) -> AttackShares:
@@ -117,6 +124,17 @@ class ModelResult:
         return analysis.attack_shares(
             self.store.table(), self.info.id, manifest.norm, manifest.budgets, manifest.attacks, alone=manifest.alone
         )
+
+    def _attacked(self, eps: EpsSpec | None) -> tuple[Budget, ...]:
+        """The budgets, all of them within the largest that was attacked: beyond it nothing was looked for."""
+        manifest = self.store.manifest
+        if eps is None:
+            return manifest.budgets
+        budgets, largest = parse_eps_list(eps, manifest.norm), manifest.budgets[-1]
+        if budgets[-1].value > largest.value * (1 + SLACK):
+            problem = f"no attack of this run went beyond {largest}"
+            raise ThreatError("eps", budgets[-1].text, problem, "Evaluate at this eps too: a run may grow.")
+        return budgets
 
     @property
     def median_distance(self) -> Median:

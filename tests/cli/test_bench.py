@@ -180,7 +180,6 @@ def test_without_a_model_other_images_are_refused(benched: Bench, place: Path) -
     assert "MODEL='none': nothing to attack on mine.npz. Name a model" in benched("--data", "mine.npz", status=2)
 
 
-@pytest.mark.xfail(strict=False, reason="the command line ends with status 130 before main() can say anything")
 def test_an_interruption_says_that_the_same_command_continues(benched: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **_options: object) -> None:
         raise KeyboardInterrupt

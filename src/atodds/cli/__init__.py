@@ -57,6 +57,7 @@ def main() -> None:
     except AtoddsError as error:
         console.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("Interrupted. What was finished is kept; the same command continues where it stopped.")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of an interruption
+            console.print("Interrupted. What was finished is kept; the same command continues where it stopped.")
+        raise

@@ -76,7 +76,7 @@ def bench(
             "fgsm,pgd(steps=100,restarts=5)."
         ),
     ] = "basic",
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/DATA-NORM")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder or bucket of the run.", show_default="runs/DATA-NORM")] = None,
     seed: Annotated[int, typer.Option(help="Decides every random draw.")] = 0,
     mean: Annotated[
         str | None, typer.Option(help="Normalisation to fold into the models: mean for each channel, 0.49,0.48,0.45.")
@@ -127,7 +127,7 @@ def bench(
     parse_eps_list(budgets, norm)
     chosen = _device(device)
     torch.set_num_threads(_threads(threads))
-    place = out or Path("runs") / f"{Path(data).stem}-{norm}"
+    place = out or f"runs/{Path(data).stem}-{norm}"
     images = load_images(data, root=root, split=split, limit=limit, how=how, size=size)
     brought = _brought(specs or [], data, place, mean, std, trust_pickle, console)
     for model in brought.values():
@@ -146,7 +146,7 @@ def bench(
 def _brought(
     specs: list[str],
     data: str,
-    place: Path,
+    place: str,
     mean: str | None,
     std: str | None,
     trust_pickle: bool,
@@ -169,11 +169,12 @@ def _brought(
     return brought
 
 
-def _digits(place: Path, console: Console) -> dict[str, nn.Module]:
+def _digits(place: str, console: Console) -> dict[str, nn.Module]:
     """The two networks of the embedded default, trained on the first call and kept beside the run."""
     console.print("Training a standard and a robust network on the digits, unless they are there already.")
+    folder = Path("runs/digits") if "://" in place else Path(place)
     with bar("training") as told:
-        pair = digits_pair(place / "models", on_progress=lambda _, progress: told(progress))
+        pair = digits_pair(folder / "models", on_progress=lambda _, progress: told(progress))
     return {model.name: model for model in pair}
 
 
