@@ -16,10 +16,10 @@ from atodds import noise, norms
 from atodds.attacks import losses
 from atodds.attacks.hyperplanes import toward
 from atodds.attacks.leaving import without
-from atodds.attacks.pool import Pool, opened
+from atodds.attacks.pool import Balls, Pool, opened
 from atodds.errors import ArgumentError
 from atodds.oracle import Objective, Oracle
-from atodds.threat import Norm, Threat, parse_norm
+from atodds.threat import Norm, Threat
 
 _FAR: dict[Norm, float] = {"linf": 0.3, "l2": 1.0, "l1": 5.0}
 """Without a threat, restarts from an image that nothing has fooled yet begin in half of this ball, as in AutoAttack."""
@@ -37,7 +37,7 @@ def fab(
     model: nn.Module | Oracle,
     images: Tensor,
     labels: Tensor,
-    threat: Threat | str,
+    threat: Threat | Balls | str,
     *,
     targets: Tensor | None = None,
     ids: Tensor | None = None,
@@ -59,7 +59,8 @@ def fab(
         model: images in [0, 1] -> logits, or an oracle.
         images: (N, C, H, W) in [0, 1].
         labels: (N,) integers.
-        threat: norm and eps; or a norm alone, to find the closest fooling image at any distance.
+        threat: norm and eps, the same for all images or one for each; or a norm alone, to find the closest fooling
+            image at any distance.
         targets: (N,) classes to reach, or None to leave the label.
         ids: (N,) stable ids; positions if None.
         seed: decides the random starts, with each image's id.
@@ -77,23 +78,23 @@ def fab(
     Raises:
         ArgumentError: bad images, labels, targets or settings.
     """
-    rule = _Rule.of(threat, steps, restarts, classes, alpha_max, eta, beta)
-    with opened(model, images, labels, targets, ids) as pool:
-        found = _Found.of(pool, threat, rule.norm)
+    _check(steps, restarts, classes, alpha_max, eta, beta)
+    with opened(model, images, labels, threat, targets, ids) as pool:
+        rule, found = _Rule(pool.norm, steps, alpha_max, eta, beta), _Found.of(pool)
         if targets is None:
             planes = _nearest(pool, _wrong_classes(pool, found)[:, :classes], rule.norm)
         else:
             planes = _single(pool, _towards(pool))
         for restart in range(restarts):
             _run(pool, planes, found, rule, seed=seed, draw=restart, random=restart > 0)
-        return pool.settled(threat.eps if isinstance(threat, Threat) else None, rule.norm, images)
+        return pool.settled(images)
 
 
 def fab_targeted(
     model: nn.Module | Oracle,
     images: Tensor,
     labels: Tensor,
-    threat: Threat | str,
+    threat: Threat | Balls | str,
     *,
     targets: Tensor | None = None,
     ids: Tensor | None = None,
@@ -118,9 +119,9 @@ def fab_targeted(
 
     Returns, raises: as for `fab`.
     """
-    rule = _Rule.of(threat, steps, restarts, classes, alpha_max, eta, beta)
-    with opened(model, images, labels, targets, ids) as pool:
-        found = _Found.of(pool, threat, rule.norm)
+    _check(steps, restarts, classes, alpha_max, eta, beta)
+    with opened(model, images, labels, threat, targets, ids) as pool:
+        rule, found = _Rule(pool.norm, steps, alpha_max, eta, beta), _Found.of(pool)
         if targets is None:
             ranked = _wrong_classes(pool, found)
             leads = [_lead(rank, pool.labels) for rank in ranked[:, :classes].unbind(1)]
@@ -130,7 +131,18 @@ def fab_targeted(
             for restart in range(restarts):
                 draw = rank * restarts + restart
                 _run(pool, _single(pool, lead), found, rule, seed=seed, draw=draw, random=restart > 0)
-        return pool.settled(threat.eps if isinstance(threat, Threat) else None, rule.norm, images)
+        return pool.settled(images)
+
+
+def _check(steps: int, restarts: int, classes: int | None, alpha_max: float, eta: float, beta: float) -> None:
+    for name, count in (("steps", steps), ("restarts", restarts), ("classes", classes)):
+        if count is not None and count < 1:
+            raise ArgumentError(name, count, "nothing to do", "Give 1 or more.")
+    for name, share in (("alpha_max", alpha_max), ("beta", beta)):
+        if not 0 <= share <= 1:
+            raise ArgumentError(name, share, "not a share", "Give a number from 0 to 1.")
+    if not 0 < eta < math.inf:
+        raise ArgumentError("eta", eta, "no step towards the plane", "Give a positive number, such as 1.05.")
 
 
 @dataclass(frozen=True)
@@ -142,21 +154,6 @@ class _Rule:
     alpha_max: float
     eta: float
     beta: float
-
-    @classmethod
-    def of(
-        cls, threat: Threat | str, steps: int, restarts: int, classes: int | None, alpha: float, eta: float, beta: float
-    ) -> "_Rule":
-        """The rule that checked settings make."""
-        for name, count in (("steps", steps), ("restarts", restarts), ("classes", classes)):
-            if count is not None and count < 1:
-                raise ArgumentError(name, count, "nothing to do", "Give 1 or more.")
-        for name, share in (("alpha_max", alpha), ("beta", beta)):
-            if not 0 <= share <= 1:
-                raise ArgumentError(name, share, "not a share", "Give a number from 0 to 1.")
-        if not 0 < eta < math.inf:
-            raise ArgumentError("eta", eta, "no step towards the plane", "Give a positive number, such as 1.05.")
-        return cls(threat.norm if isinstance(threat, Threat) else parse_norm(threat, "threat"), steps, alpha, eta, beta)
 
     def advance(self, state: "_State") -> None:
         """Onto the plane, from the point and from the image, and somewhat beyond it; then the mean of the two, in which
@@ -178,32 +175,30 @@ class _Found:
     Attributes:
         norm: of distances.
         best: (N,) distances of the closest fooling images so far; infinite where there is none.
-        goal: (N,) distances that are near enough: eps, or without a threat 0.
-        limited: whether there is a threat.
+        eps: (N,) radii of the balls; infinite where any distance will do.
+        goal: (N,) distances that are near enough: eps, or 0 where that is infinite.
     """
 
     norm: Norm
     best: Tensor
+    eps: Tensor
     goal: Tensor
-    limited: bool
 
     @classmethod
-    def of(cls, pool: Pool, threat: Threat | str, norm: Norm) -> "_Found":
+    def of(cls, pool: Pool) -> "_Found":
         """Nothing yet."""
-        best = torch.full_like(pool.images.flatten(1)[:, 0], torch.inf)
-        eps = threat.eps if isinstance(threat, Threat) else 0.0
-        return cls(norm, best, torch.full_like(best, eps), isinstance(threat, Threat))
+        eps = pool.eps.to(pool.images.dtype)
+        return cls(pool.norm, torch.full_like(eps, torch.inf), eps, eps.nan_to_num(posinf=0))
 
     def unfinished(self) -> Tensor:
         """The rows of the pool for which it makes sense to go on."""
-        going = self.best > self.goal
-        return (going & (self.goal > 0) if self.limited else going).nonzero()[:, 0]
+        return ((self.best > self.goal) & (self.eps > 0)).nonzero()[:, 0]
 
     def reach(self, rows: Tensor) -> Tensor:
         """(n,) radii of the balls in which restarts begin."""
-        if self.limited:
-            return self.goal[rows]
-        return torch.where(self.best[rows].isfinite(), self.best[rows], _FAR[self.norm])
+        eps, best = self.eps[rows], self.best[rows]
+        known = torch.where(best.isfinite(), best, _FAR[self.norm])
+        return torch.where(eps.isfinite(), eps, known)
 
     def finished(self, rows: Tensor) -> Tensor:
         """(n,) whether the images at these rows are near enough."""

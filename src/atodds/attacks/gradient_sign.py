@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from atodds import noise, norms
 from atodds.attacks import losses
 from atodds.attacks.leaving import without
-from atodds.attacks.pool import Pool, opened
+from atodds.attacks.pool import Balls, Pool, opened
 from atodds.errors import ArgumentError
 from atodds.oracle import Objective, Oracle
 from atodds.threat import Threat
@@ -25,7 +25,7 @@ def fgsm(
     model: nn.Module | Oracle,
     images: Tensor,
     labels: Tensor,
-    threat: Threat,
+    threat: Threat | Balls,
     *,
     targets: Tensor | None = None,
     ids: Tensor | None = None,
@@ -38,7 +38,7 @@ def fgsm(
         model: images in [0, 1] -> logits, or an oracle.
         images: (N, C, H, W) in [0, 1].
         labels: (N,) integers.
-        threat: norm and eps.
+        threat: norm and eps, the same for all images or one for each.
         targets: (N,) classes to reach, or None to leave the label.
         ids: (N,) stable ids; positions if None.
         seed: not used.
@@ -50,23 +50,23 @@ def fgsm(
     Raises:
         ArgumentError: bad images, labels, targets or settings.
     """
-    with opened(model, images, labels, targets, ids) as pool:
+    with opened(model, images, labels, threat, targets, ids) as pool:
         found = pool.oracle.gradients(pool.images, losses.objective(loss, pool.labels, pool.targets), pool.ids)
         pool.proposals = norms.ascend(
-            pool.images, found.gradient, pool.images, threat.eps, threat.norm, threat.eps, spread=_SPREAD
+            pool.images, found.gradient, pool.images, pool.eps, pool.norm, pool.eps, spread=_SPREAD
         )
-        return pool.settled(threat.eps, threat.norm, images)
+        return pool.settled(images)
 
 
 def ifgsm(
     model: nn.Module | Oracle,
     images: Tensor,
     labels: Tensor,
-    threat: Threat,
+    threat: Threat | Balls,
     *,
     targets: Tensor | None = None,
     ids: Tensor | None = None,
-    seed: int = 0,
+    seed: int = 0,  # noqa: ARG001 - as in `fgsm`
     steps: int = 10,
     loss: losses.LossName = "logit",
     stop: bool = True,
@@ -85,18 +85,20 @@ def ifgsm(
     Raises:
         ArgumentError: bad images, labels, targets or settings.
     """
-    size = threat.eps / _positive("steps", steps)
-    return pgd(
-        model, images, labels, threat, targets=targets, ids=ids, seed=seed, steps=steps, step_size=size,
-        random_start=False, loss=loss, stop=stop,
-    )  # fmt: skip
+    _positive("steps", steps)
+    with opened(model, images, labels, threat, targets, ids) as pool:
+        rows = torch.arange(len(images), device=pool.images.device)
+        size = pool.radii(rows, 1 / steps)
+        objective = losses.objective(loss, pool.labels, pool.targets)
+        _climb(pool, objective, rows, pool.images.clone(), pool.images.clone(), steps, size, stop=stop)
+        return pool.settled(images)
 
 
 def pgd(
     model: nn.Module | Oracle,
     images: Tensor,
     labels: Tensor,
-    threat: Threat,
+    threat: Threat | Balls,
     *,
     targets: Tensor | None = None,
     ids: Tensor | None = None,
@@ -129,29 +131,29 @@ def pgd(
         ArgumentError: bad images, labels, targets or settings.
     """
     _positive("steps", steps), _positive("restarts", restarts)
-    size = 2.5 * threat.eps / steps if step_size is None else step_size
-    if not 0 <= size < math.inf:
+    if step_size is not None and not 0 <= step_size < math.inf:
         raise ArgumentError("step_size", step_size, "not a length", "Give a positive number, in pixels of [0, 1].")
-    with opened(model, images, labels, targets, ids) as pool:
+    with opened(model, images, labels, threat, targets, ids) as pool:
         objective = losses.objective(loss, pool.labels, pool.targets)
-        left = torch.arange(len(images), device=pool.images.device)
+        sizes = pool.radii(torch.arange(len(images), device=pool.eps.device), 2.5 / steps)
+        if step_size is not None:
+            sizes.fill_(step_size)
         for restart in range(restarts):
-            origins = pool.images.index_select(0, left)
-            if random_start:
-                start = _start(origins, threat, pool.ids[left], seed=seed, restart=restart)
-            else:
-                start = origins.clone()
-            left = _climb(pool, objective, left, start, origins, threat, steps, size, stop=stop)
+            left = pool.left()
             if len(left) == 0:
                 break
-        return pool.settled(threat.eps, threat.norm, images)
+            origins = pool.images.index_select(0, left)
+            start = _start(pool, left, seed=seed, restart=restart) if random_start else origins.clone()
+            _climb(pool, objective, left, start, origins, steps, sizes[left], stop=stop)
+        return pool.settled(images)
 
 
-def _start(origins: Tensor, threat: Threat, ids: Tensor, *, seed: int, restart: int) -> Tensor:
+def _start(pool: Pool, rows: Tensor, *, seed: int, restart: int) -> Tensor:
     """A random point of the ball. In l2 and l1 at any distance with the same chance: in many dimensions nearly all of a
     ball lies next to its sphere, and from there fewer steps are left to find the way."""
-    points = norms.random_point(origins, threat.eps, threat.norm, ids, seed=seed, step=restart)
-    if threat.norm == "linf":
+    origins, ids = pool.images[rows], pool.ids[rows]
+    points = norms.random_point(origins, pool.radii(rows), pool.norm, ids, seed=seed, step=restart)
+    if pool.norm == "linf":
         return points
     share = noise.uniform(ids, [1] * (origins.ndim - 1), seed=seed, step=restart, stream="start", dtype=origins.dtype)
     return torch.lerp(origins, points, share)
@@ -167,29 +169,29 @@ def _climb(
     rows: Tensor,
     points: Tensor,
     origins: Tensor,
-    threat: Threat,
     steps: int,
-    size: float,
+    sizes: Tensor,
     *,
     stop: bool,
-) -> Tensor:
-    """Climb from `points` for the images at `rows`, around `origins`; all three are used up. Returns the rows that are
-    still not fooled."""
+) -> None:
+    """Climb from `points` for the images at `rows`, around `origins`, in steps of `sizes`; all four are used up."""
+    radii = pool.radii(rows)
     for _ in range(steps):
         seen = pool.oracle.gradients(points, _at(objective, rows), pool.ids[rows])
         gradient, hit = seen.gradient, pool.fooled(seen.logits, rows)
         if hit.any():
             pool.keep(rows[hit], points[hit], fooled=True)
             if stop:
-                rows, points, origins, gradient = without(hit, rows, points, origins, gradient)
+                rows, points, origins, gradient, radii, sizes = without(
+                    hit, rows, points, origins, gradient, radii, sizes
+                )
                 if len(rows) == 0:
-                    return rows
-        norms.ascend(points, gradient, origins, threat.eps, threat.norm, size, spread=_SPREAD, out=points)
+                    return
+        norms.ascend(points, gradient, origins, radii, pool.norm, sizes, spread=_SPREAD, out=points)
     hit = pool.fooled(pool.oracle.logits(points, pool.ids[rows]), rows)
     pool.keep(rows[hit], points[hit], fooled=True)
     missed = (~pool.found[rows]).nonzero()[:, 0]
     pool.keep(rows[missed], points[missed], fooled=False)
-    return rows[missed]
 
 
 def _at(objective: Objective, rows: Tensor) -> Objective:

@@ -12,7 +12,39 @@ from atodds import norms
 from atodds.attacks import losses
 from atodds.errors import ArgumentError, EmptyDataError
 from atodds.oracle import Oracle
-from atodds.threat import Norm
+from atodds.threat import Norm, Threat, parse_norm
+
+
+@dataclass(frozen=True)
+class Balls:
+    """A ball of its own for each image, where a `Threat` is the same for all.
+
+    Attributes:
+        norm: of the balls.
+        eps: (N,) radii; infinite where only the box limits.
+    """
+
+    norm: Norm
+    eps: Tensor
+
+    @classmethod
+    def of(cls, threat: "Threat | Balls | str", count: int) -> "Balls":
+        """The balls of `count` images; the name of a norm stands for no limit.
+
+        Raises:
+            ArgumentError: another number of balls, or radii that are negative or no numbers.
+            ThreatError: no such norm.
+        """
+        if isinstance(threat, Threat):
+            return cls(threat.norm, torch.full((count,), threat.eps, dtype=torch.float64))
+        if not isinstance(threat, Balls):
+            return cls(parse_norm(threat, "threat"), torch.full((count,), torch.inf, dtype=torch.float64))
+        if threat.eps.shape != (count,):
+            problem = f"radii of shape {tuple(threat.eps.shape)} for {count} images"
+            raise ArgumentError("threat", "Balls", problem, f"Give eps of shape ({count},).")
+        if not bool((threat.eps >= 0).all()):
+            raise ArgumentError("threat", float(threat.eps.min()), "not a radius", "Give radii of 0 or more.")
+        return threat
 
 
 @dataclass
@@ -24,6 +56,7 @@ class Pool:
         labels: (N,) int64.
         targets: (N,) int64, or None for an untargeted attack.
         ids: (N,) int64.
+        norm, eps: of each image's ball; eps is (N,) float64.
         proposals: (N, C, H, W); starts as the images themselves.
         found: (N,) bool, whether the proposal fooled the model when the attack saw it.
         highest: the highest class among labels and targets, and which of them it comes from.
@@ -34,6 +67,8 @@ class Pool:
     labels: Tensor
     targets: Tensor | None
     ids: Tensor
+    norm: Norm
+    eps: Tensor
     proposals: Tensor
     found: Tensor
     highest: tuple[int, str]
@@ -57,15 +92,28 @@ class Pool:
             return prediction == self.targets[rows]
         return (prediction != self.labels[rows]) | ~logits.amax(1).isfinite()
 
-    def settled(self, eps: norms.Radius | None, norm: Norm, like: Tensor) -> Tensor:
+    def radii(self, rows: Tensor, share: float = 1.0) -> Tensor:
+        """(M,) a share of eps for the images at `rows`, in their type."""
+        return (self.eps[rows] * share).to(self.images.dtype)
+
+    def left(self) -> Tensor:
+        """The rows of the images that nothing has fooled yet."""
+        return (~self.found).nonzero()[:, 0]
+
+    def settled(self, like: Tensor) -> Tensor:
         """The proposals, exactly inside ball and box, on the device and of the type of `like`."""
-        done = norms.settle(self.proposals, self.images, eps, norm)
+        done = norms.settle(self.proposals, self.images, self.eps, self.norm)
         return done.to(device=like.device, dtype=like.dtype if like.dtype == torch.float64 else torch.float32)
 
 
 @contextmanager
 def opened(
-    model: nn.Module | Oracle, images: Tensor, labels: Tensor, targets: Tensor | None, ids: Tensor | None
+    model: nn.Module | Oracle,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat | Balls | str,
+    targets: Tensor | None,
+    ids: Tensor | None,
 ) -> Iterator[Pool]:
     """A pool, with the model in eval mode and frozen while it lasts. The arguments are read, never written.
 
@@ -73,9 +121,11 @@ def opened(
         ArgumentError: shapes or types that do not belong together, pixels outside [0, 1] or not finite, a target that
             is the label.
         EmptyDataError: no image.
+        ThreatError: a threat that is a text, and not a norm.
     """
     oracle = Oracle.of(model)
     _check(images, labels, targets, ids)
+    balls = Balls.of(threat, len(images))
     with torch.inference_mode(False), torch.no_grad(), oracle.running():
         wide = torch.float64 if images.dtype == torch.float64 else torch.float32
         pool = _brought(images, oracle.device).to(wide, memory_format=torch.contiguous_format)
@@ -85,6 +135,8 @@ def opened(
             labels=_brought(labels, oracle.device).long(),
             targets=None if targets is None else _brought(targets, oracle.device).long(),
             ids=torch.arange(len(pool), device=oracle.device) if ids is None else _brought(ids, oracle.device).long(),
+            norm=balls.norm,
+            eps=_brought(balls.eps, oracle.device).double(),
             proposals=pool.clone(),
             found=torch.zeros(len(pool), dtype=torch.bool, device=pool.device),
             highest=losses.highest(labels, targets),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from atodds import norms
-from atodds.attacks.pool import Pool, opened
+from atodds.attacks.pool import Balls, Pool, opened
 from atodds.errors import ArgumentError
 from atodds.oracle import Oracle
 from atodds.threat import Threat
@@ -18,7 +18,7 @@ def random_noise(
     model: nn.Module | Oracle,
     images: Tensor,
     labels: Tensor,
-    threat: Threat,
+    threat: Threat | Balls,
     *,
     targets: Tensor | None = None,
     ids: Tensor | None = None,
@@ -31,7 +31,7 @@ def random_noise(
         model: images in [0, 1] -> logits, or an oracle.
         images: (N, C, H, W) in [0, 1].
         labels: (N,) integers.
-        threat: norm and eps.
+        threat: norm and eps, the same for all images or one for each.
         targets: (N,) classes to reach, or None to leave the label.
         ids: (N,) stable ids; positions if None.
         seed: decides the points, with each image's id.
@@ -45,21 +45,22 @@ def random_noise(
     """
     if queries < 1:
         raise ArgumentError("queries", queries, "nothing to do", "Give 1 or more.")
-    with opened(model, images, labels, targets, ids) as pool:
+    with opened(model, images, labels, threat, targets, ids) as pool:
         rows = torch.arange(len(images), device=pool.images.device)
         for query in range(queries):
-            points = _edge(pool, rows, threat, seed, query)
+            points = _edge(pool, rows, seed, query)
             hit = pool.fooled(pool.oracle.logits(points, pool.ids[rows]), rows)
             pool.keep(rows[hit], points[hit], fooled=True)
             rows = rows[~hit]
             if len(rows) == 0:
                 break
-        return pool.settled(threat.eps, threat.norm, images)
+        return pool.settled(images)
 
 
-def _edge(pool: Pool, rows: Tensor, threat: Threat, seed: int, query: int) -> Tensor:
+def _edge(pool: Pool, rows: Tensor, seed: int, query: int) -> Tensor:
     """Points on the sphere, cut to the box: around a point of the box, that does not leave the ball."""
     delta = norms.random_direction(
-        pool.ids[rows], pool.images.shape[1:], threat.norm, seed=seed, step=query, dtype=pool.images.dtype
+        pool.ids[rows], pool.images.shape[1:], pool.norm, seed=seed, step=query, dtype=pool.images.dtype
     )
-    return delta.mul_(threat.eps).add_(pool.images[rows]).clamp_(0, 1)
+    radii = pool.radii(rows).view(-1, *[1] * (delta.ndim - 1))
+    return delta.mul_(radii).add_(pool.images[rows]).clamp_(0, 1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from atodds import noise, norms
 from atodds.attacks import losses
 from atodds.attacks.leaving import without
-from atodds.attacks.pool import Pool, opened
+from atodds.attacks.pool import Balls, Pool, opened
 from atodds.errors import ArgumentError
 from atodds.oracle import Objective, Oracle
 from atodds.threat import Norm, Threat
@@ -36,7 +36,7 @@ def square(
     model: nn.Module | Oracle,
     images: Tensor,
     labels: Tensor,
-    threat: Threat,
+    threat: Threat | Balls,
     *,
     targets: Tensor | None = None,
     ids: Tensor | None = None,
@@ -54,7 +54,7 @@ def square(
         model: images in [0, 1] -> logits, or an oracle.
         images: (N, C, H, W) in [0, 1]. (N, D) is taken for one row of D pixels, (N, C, L) for a row with C channels.
         labels: (N,) integers.
-        threat: norm and eps.
+        threat: norm and eps, the same for all images or one for each.
         targets: (N,) classes to reach, or None to leave the label.
         ids: (N,) stable ids; positions if None.
         seed: decides start and windows, with each image's id.
@@ -75,16 +75,15 @@ def square(
             raise ArgumentError(name, value, "nothing to do", "Give 1 or more.")
     if not 0 < p_init <= 1:
         raise ArgumentError("p_init", p_init, "not a share of an image", "Give a number above 0, and 1 at most.")
-    with opened(model, images, labels, targets, ids) as pool:
+    with opened(model, images, labels, threat, targets, ids) as pool:
         judge = losses.objective(loss, pool.labels, pool.targets)
-        eps = torch.full((len(images),), threat.eps, dtype=pool.images.dtype, device=pool.images.device)
         shares = [p_init / 2 ** halvings(query, queries if rescale else None) for query in range(queries)]
         for restart in range(restarts):
-            rows = (~pool.found).nonzero()[:, 0]
+            rows = pool.left()
             if len(rows) == 0:
                 break
-            _search(pool, rows, eps, judge, shares, _Run(threat.norm, _size(pool.images.shape), seed, restart))
-        return pool.settled(threat.eps, threat.norm, images)
+            _search(pool, rows, judge, shares, _Run(pool.norm, _size(pool.images.shape), seed, restart))
+        return pool.settled(images)
 
 
 def halvings(query: int, stretched_to: int | None = None) -> int:
@@ -201,9 +200,9 @@ class _Window:
         return torch.add(corners[:, 1:], corners[:, :1], alpha=self.width) + self.pattern
 
 
-def _search(pool: Pool, rows: Tensor, eps: Tensor, judge: Objective, shares: list[float], run: _Run) -> None:
+def _search(pool: Pool, rows: Tensor, judge: Objective, shares: list[float], run: _Run) -> None:
     """Random search for the images at `rows`: what fools is kept as found, of the others the best."""
-    flat, eps, ids = pool.images[rows].flatten(1), eps[rows, None], pool.ids[rows]
+    flat, eps, ids = pool.images[rows].flatten(1), pool.radii(rows)[:, None], pool.ids[rows]
     points = (_stripes if run.norm == "linf" else _tiles)(flat, eps, ids, run)
     spent = _power(points - flat, run.norm).sum(1, dtype=torch.float64)
     none = torch.empty(len(rows), 0, device=rows.device)
