@@ -1,6 +1,8 @@
 """Attacks: pure functions over a pool of images. Each only proposes; the evaluation judges."""
 
+from atodds.attacks.fast_adaptive_boundary import fab, fab_targeted
 from atodds.attacks.gradient_sign import fgsm, ifgsm, pgd
 from atodds.attacks.random_noise import random_noise
+from atodds.attacks.square import square
 
-__all__ = ["fgsm", "ifgsm", "pgd", "random_noise"]
+__all__ = ["fab", "fab_targeted", "fgsm", "ifgsm", "pgd", "random_noise", "square"]

@@ -47,7 +47,7 @@ def fab(
     alpha_max: float = 0.1,
     eta: float = 1.05,
     beta: float = 0.9,
-    classes: int | None = None,
+    classes: int = 9,
 ) -> Tensor:
     """FAB towards the class whose boundary is nearest at each step, or towards targets. An image leaves as soon as a
     fooling image within eps is found.
@@ -69,7 +69,7 @@ def fab(
         alpha_max: largest weight of the step from the image itself.
         eta: how far a step goes beyond the plane.
         beta: how much of the way is left after the return from a point that fools.
-        classes: how many wrong classes are looked at, the most likely ones at the image; None for all.
+        classes: how many wrong classes are looked at, the most likely ones at the image: of 10 classes, all.
 
     Returns:
         (N, C, H, W) images in the box. With a threat they are in its ball too: one that fools where one was found, else
@@ -134,9 +134,9 @@ def fab_targeted(
         return pool.settled(images)
 
 
-def _check(steps: int, restarts: int, classes: int | None, alpha_max: float, eta: float, beta: float) -> None:
+def _check(steps: int, restarts: int, classes: int, alpha_max: float, eta: float, beta: float) -> None:
     for name, count in (("steps", steps), ("restarts", restarts), ("classes", classes)):
-        if count is not None and count < 1:
+        if count < 1:
             raise ArgumentError(name, count, "nothing to do", "Give 1 or more.")
     for name, share in (("alpha_max", alpha_max), ("beta", beta)):
         if not 0 <= share <= 1:

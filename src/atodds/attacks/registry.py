@@ -15,8 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from atodds.attacks.fast_adaptive_boundary import fab, fab_targeted
 from atodds.attacks.gradient_sign import fgsm, ifgsm, pgd
 from atodds.attacks.random_noise import random_noise
+from atodds.attacks.square import square
 from atodds.errors import ArgumentError, UnknownNameError
 from atodds.oracle import Oracle
 from atodds.threat import NORMS, Norm, Threat
@@ -63,12 +65,19 @@ def _int(settings: Mapping[str, Setting], name: str) -> int:
     return int(value) if isinstance(value, (int, float)) else 0
 
 
+def _times(settings: Mapping[str, Setting], *names: str) -> int:
+    return math.prod(_int(settings, name) for name in names)
+
+
 ATTACKS: dict[str, Attack] = {
     attack.name: attack
     for attack in (
         Attack("fgsm", fgsm, 1, lambda _: 2),
         Attack("ifgsm", ifgsm, 1, lambda s: 2 * _int(s, "steps") + 1),
         Attack("pgd", pgd, 2, lambda s: (2 * _int(s, "steps") + 1) * _int(s, "restarts")),
+        Attack("fab", fab, 1, lambda s: (2 * _int(s, "classes") + 1) * _times(s, "steps", "restarts") + 1),
+        Attack("fab_targeted", fab_targeted, 1, lambda s: 3 * _times(s, "classes", "steps", "restarts") + 1),
+        Attack("square", square, 1, lambda s: (_int(s, "queries") + 1) * _int(s, "restarts"), black_box=True),
         Attack("random_noise", random_noise, 1, lambda s: _int(s, "queries"), black_box=True),
     )
 }
