@@ -61,7 +61,7 @@ def project(images: Tensor, origins: Tensor, eps: Radius, norm: Norm) -> Tensor:
         norm: of the ball.
     """
     points, start, radius, result = images.flatten(1), origins.flatten(1), _column(eps, images), _empty(images)
-    for rows in _blocks(points):
+    for rows in blocks(points):
         _project(points[rows].clone(), start[rows], radius[rows], norm, result[rows])
     return result.view(images.shape)
 
@@ -103,6 +103,7 @@ def ascend(
     size: Radius,
     *,
     spread: float = 0.0,
+    even: bool = False,
     out: Tensor | None = None,
 ) -> Tensor:
     """One step of length `size` along the steepest direction that stays in ball and box.
@@ -120,16 +121,17 @@ def ascend(
         size: length of the step, or (N,) lengths.
         spread: l1 only: the step is shared by at least this share of the coordinates (SLIDE, Tramèr & Boneh 2019,
             takes 0.01); 0 for the steepest.
+        even: l1 only: what exceeds the ball is taken back from all values alike, to the nearest point of the ball.
         out: contiguous memory for the result, which may be that of the images: fresh memory costs more than the step.
     """
     points, slopes, start = images.flatten(1), gradient.flatten(1), origins.flatten(1)
     radius, step = _column(eps, images), _column(size, images)
     result = _empty(images) if out is None else out.view(len(out), -1)
     sharers = max(1, round(spread * points.shape[1]))
-    for rows in _blocks(points):
+    for rows in blocks(points):
         x, slope, centre, out = points[rows], slopes[rows], start[rows], result[rows]
         if norm == "l1":
-            _ascend_l1(x, slope, centre, radius[rows], step[rows], sharers, out)
+            _ascend_l1(x, slope, centre, radius[rows], step[rows], sharers, out, even=even)
         elif norm == "l2":
             slope, long, _ = _measurable(slope)
             _project(torch.addcmul(x, slope, step[rows] / long), centre, radius[rows], norm, out)
@@ -202,7 +204,7 @@ def settle(images: Tensor, origins: Tensor, eps: Radius | None, norm: Norm) -> T
     """
     points, start, result = images.flatten(1).to(origins.dtype), origins.flatten(1), _empty(origins)
     radius = None if eps is None else _column(eps, points, torch.float64)
-    for rows in _blocks(points):
+    for rows in blocks(points):
         x, centre = points[rows].clamp(0, 1), start[rows].double()
         wished = (x.double() - centre).nan_to_num_(0)
         delta = wished if radius is None else _shrunk(wished, radius[rows], norm)
@@ -296,13 +298,25 @@ def _threshold(sizes: Tensor, room: Tensor | None, radius: Tensor) -> Tensor:
 
 
 def _ascend_l1(
-    points: Tensor, slopes: Tensor, origins: Tensor, radius: Tensor, step: Tensor, sharers: int, out: Tensor
+    points: Tensor,
+    slopes: Tensor,
+    origins: Tensor,
+    radius: Tensor,
+    step: Tensor,
+    sharers: int,
+    out: Tensor,
+    *,
+    even: bool,
 ) -> None:
     """`ascend` in l1 for flat images, into `out`; no value moves by more than its share of the step."""
     side = slopes.sign()
     room = torch.add(points, side, alpha=2).clamp_(0, 1).sub_(points).abs_()  # nothing where the slope is 0
     moved = _fill(slopes.abs(), torch.minimum(room, step / sharers), step)
-    delta = torch.addcmul(points, side, moved).sub_(origins)
+    there = torch.addcmul(points, side, moved)
+    if even:
+        _project(there, origins, radius, "l1", out)
+        return
+    delta = there.sub_(origins)
     size, side = delta.abs(), delta.sign()
     excess = (size.sum(1, keepdim=True) - radius).clamp_min_(0)
     if excess.any():
@@ -351,7 +365,7 @@ def _measurable(flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return flat, size, divisor
 
 
-def _blocks(flat: Tensor) -> Iterator[slice]:
+def blocks(flat: Tensor) -> Iterator[slice]:
     """Rows to work on at once: all of them on an accelerator."""
     rows = max(1, _BLOCK // max(1, flat.shape[1])) if flat.device.type == "cpu" else len(flat)
     for start in range(0, len(flat), rows):

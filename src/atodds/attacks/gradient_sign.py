@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from atodds import noise, norms
 from atodds.attacks import losses
 from atodds.attacks.leaving import without
-from atodds.attacks.pool import Balls, Pool, opened
+from atodds.attacks.pool import Balls, Pool, opened, positive
 from atodds.errors import ArgumentError
 from atodds.oracle import Objective, Oracle
 from atodds.threat import Threat
@@ -85,7 +85,7 @@ def ifgsm(
     Raises:
         ArgumentError: bad images, labels, targets or settings.
     """
-    _positive("steps", steps)
+    positive(steps=steps)
     with opened(model, images, labels, threat, targets, ids) as pool:
         rows = torch.arange(len(images), device=pool.images.device)
         size = pool.radii(rows, 1 / steps)
@@ -130,7 +130,7 @@ def pgd(
     Raises:
         ArgumentError: bad images, labels, targets or settings.
     """
-    _positive("steps", steps), _positive("restarts", restarts)
+    positive(steps=steps, restarts=restarts)
     if step_size is not None and not 0 <= step_size < math.inf:
         raise ArgumentError("step_size", step_size, "not a length", "Give a positive number, in pixels of [0, 1].")
     with opened(model, images, labels, threat, targets, ids) as pool:
@@ -174,11 +174,19 @@ def _climb(
     *,
     stop: bool,
 ) -> None:
-    """Climb from `points` for the images at `rows`, around `origins`, in steps of `sizes`; all four are used up."""
-    radii = pool.radii(rows)
-    for _ in range(steps):
-        seen = pool.oracle.gradients(points, _at(objective, rows), pool.ids[rows])
+    """Climb from `points` for the images at `rows`, around `origins`, in steps of `sizes`; all four are used up.
+
+    In l1, what a step has too much is taken back where it is worth least in the first half of the steps, and from all
+    values alike in the second: the first finds more on robust networks, the second where gradients change quickly. The
+    point between the two is proposed if it is the better one.
+    """
+    radii, half = pool.radii(rows), steps // 2 if pool.norm == "l1" else steps
+    middle, height, fools = points[:0], sizes[:0], rows[:0] > 0
+    for step in range(steps):
+        seen = pool.oracle.gradients(points, losses.at(objective, rows), pool.ids[rows])
         gradient, hit = seen.gradient, pool.fooled(seen.logits, rows)
+        if step == half:
+            middle, height, fools = points.clone(), seen.objective.to(points.dtype), hit.clone()
         if hit.any():
             pool.keep(rows[hit], points[hit], fooled=True)
             if stop:
@@ -187,19 +195,16 @@ def _climb(
                 )
                 if len(rows) == 0:
                     return
-        norms.ascend(points, gradient, origins, radii, pool.norm, sizes, spread=_SPREAD, out=points)
-    hit = pool.fooled(pool.oracle.logits(points, pool.ids[rows]), rows)
+                if step >= half:
+                    middle, height, fools = without(hit, middle, height, fools)
+        norms.ascend(
+            points, gradient, origins, radii, pool.norm, sizes, spread=_SPREAD, even=step >= half, out=points
+        )  # fmt: skip
+    logits = pool.oracle.logits(points, pool.ids[rows])
+    hit = pool.fooled(logits, rows)
+    if len(middle):
+        better = (height > objective(logits, rows)) & (fools | ~hit)
+        points[better], hit[better] = middle[better], fools[better]
     pool.keep(rows[hit], points[hit], fooled=True)
-    missed = (~pool.found[rows]).nonzero()[:, 0]
+    missed = ~pool.found[rows]
     pool.keep(rows[missed], points[missed], fooled=False)
-
-
-def _at(objective: Objective, rows: Tensor) -> Objective:
-    """The same objective for a pool that holds only the images at `rows`."""
-    return lambda logits, positions: objective(logits, rows[positions])
-
-
-def _positive(argument: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ArgumentError(argument, value, "not a number of times", "Give a whole number, 1 or more.")
-    return value

@@ -14,7 +14,7 @@ from torch.nn import functional
 from atodds.errors import ArgumentError, UnknownNameError
 from atodds.oracle import Objective
 
-LossName = Literal["cross-entropy", "logit", "margin"]
+LossName = Literal["cross-entropy", "logit", "margin", "dlr"]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -34,7 +34,23 @@ def margin(logits: Tensor, classes: Tensor) -> Tensor:
     return others.amax(1) - of(logits, classes)
 
 
-_LOSSES: dict[LossName, Loss] = {"cross-entropy": cross_entropy, "logit": logit, "margin": margin}
+def dlr(logits: Tensor, classes: Tensor) -> Tensor:
+    """The margin over the gap between the largest and the third largest logit: -(z_y - max over i≠y of z_i) / (z_π1 -
+    z_π3). It does not change when all logits are scaled or shifted (Croce & Hein, ICML 2020, equation 4)."""
+    largest = logits.topk(3).values
+    return margin(logits, classes) / (largest[:, 0] - largest[:, 2] + _TINY)
+
+
+def dlr_targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """-(z_y - z_t) / (z_π1 - (z_π3 + z_π4) / 2): raised towards a target (Croce & Hein, ICML 2020, equation 6)."""
+    largest = logits.topk(4).values
+    gap = largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2
+    return (of(logits, targets) - of(logits, labels)) / (gap + _TINY)
+
+
+_TINY = 1e-12
+"""What keeps the gap of the DLR loss from 0."""
+_LOSSES: dict[LossName, Loss] = {"cross-entropy": cross_entropy, "logit": logit, "margin": margin, "dlr": dlr}
 
 
 def named(name: str) -> Loss:
@@ -50,21 +66,33 @@ def named(name: str) -> Loss:
 
 
 def objective(loss: str, labels: Tensor, targets: Tensor | None) -> Objective:
-    """What to raise for images at given positions of a pool: the loss on the labels, or minus the loss on targets.
+    """What to raise for images at given positions of a pool: the loss on the labels, or minus the loss on targets; for
+    "dlr" with targets, the targeted one.
 
     Raises:
         UnknownNameError: no such loss.
-        ArgumentError: when it is asked, a class that the model has no logit for.
+        ArgumentError: when it is asked, a class that the model has no logit for, or too few classes for the loss.
     """
     function, most = named(loss), highest(labels, targets)
+    least = 0 if loss != "dlr" else 3 if targets is None else 4
 
     def raised(logits: Tensor, positions: Tensor) -> Tensor:
         known(logits, *most)
+        if logits.shape[1] < least:
+            problem = f"needs {least} classes, and the model has {logits.shape[1]}"
+            raise ArgumentError("loss", loss, problem, "Use the margin: loss=margin.")
         if targets is None:
             return function(logits, labels[positions])
+        if loss == "dlr":
+            return dlr_targeted(logits, labels[positions], targets[positions])
         return -function(logits, targets[positions])
 
     return raised
+
+
+def at(objective: Objective, rows: Tensor) -> Objective:
+    """The same objective for a pool that holds only the images at `rows`."""
+    return lambda logits, positions: objective(logits, rows[positions])
 
 
 def highest(labels: Tensor, targets: Tensor | None) -> tuple[int, str]:

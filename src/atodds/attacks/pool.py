@@ -100,6 +100,14 @@ class Pool:
         """The rows of the images that nothing has fooled yet."""
         return (~self.found).nonzero()[:, 0]
 
+    def wrong_classes(self) -> Tensor:
+        """(N, K - 1) all classes but the label, the most likely at the image first. One forward pass an image; images
+        that fool already are found."""
+        logits = self.oracle.logits(self.images, self.ids)
+        self.found |= self.fooled(logits, torch.arange(len(logits), device=logits.device))
+        ranked: Tensor = torch.sort(logits, dim=1, descending=True, stable=True).indices
+        return ranked.masked_select(ranked != self.labels[:, None]).view(len(logits), -1)
+
     def settled(self, like: Tensor) -> Tensor:
         """The proposals, exactly inside ball and box, on the device and of the type of `like`."""
         done = norms.settle(self.proposals, self.images, self.eps, self.norm)
@@ -141,6 +149,17 @@ def opened(
             found=torch.zeros(len(pool), dtype=torch.bool, device=pool.device),
             highest=losses.highest(labels, targets),
         )
+
+
+def positive(**counts: int | None) -> None:
+    """Nothing, where every argument that is given is a number of times.
+
+    Raises:
+        ArgumentError: one is not.
+    """
+    for name, count in counts.items():
+        if count is not None and (not isinstance(count, int) or count < 1):
+            raise ArgumentError(name, count, "not a number of times", "Give a whole number, 1 or more.")
 
 
 def _brought(given: Tensor, device: torch.device) -> Tensor:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from atodds import norms
-from atodds.attacks.pool import Balls, Pool, opened
-from atodds.errors import ArgumentError
+from atodds.attacks.pool import Balls, Pool, opened, positive
 from atodds.oracle import Oracle
 from atodds.threat import Threat
 
@@ -43,8 +42,7 @@ def random_noise(
     Raises:
         ArgumentError: bad images, labels, targets or settings.
     """
-    if queries < 1:
-        raise ArgumentError("queries", queries, "nothing to do", "Give 1 or more.")
+    positive(queries=queries)
     with opened(model, images, labels, threat, targets, ids) as pool:
         rows = torch.arange(len(images), device=pool.images.device)
         for query in range(queries):

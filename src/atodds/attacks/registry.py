@@ -73,8 +73,8 @@ ATTACKS: dict[str, Attack] = {
     attack.name: attack
     for attack in (
         Attack("fgsm", fgsm, 1, lambda _: 2),
-        Attack("ifgsm", ifgsm, 1, lambda s: 2 * _int(s, "steps") + 1),
-        Attack("pgd", pgd, 2, lambda s: (2 * _int(s, "steps") + 1) * _int(s, "restarts")),
+        Attack("ifgsm", ifgsm, 2, lambda s: 2 * _int(s, "steps") + 1),
+        Attack("pgd", pgd, 3, lambda s: (2 * _int(s, "steps") + 1) * _int(s, "restarts")),
         Attack("fab", fab, 1, lambda s: (2 * _int(s, "classes") + 1) * _times(s, "steps", "restarts") + 1),
         Attack("fab_targeted", fab_targeted, 1, lambda s: 3 * _times(s, "classes", "steps", "restarts") + 1),
         Attack("square", square, 1, lambda s: (_int(s, "queries") + 1) * _int(s, "restarts"), black_box=True),
