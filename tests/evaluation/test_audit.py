@@ -1,5 +1,6 @@
 """Each way in which a number can mislead has a small model that shows it, and raises exactly that; honest ones none."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch.nn import functional
 import atodds
 from atodds.data import ImageSet
 from atodds.errors import LogitsError, ModelError
-from atodds.evaluation import audit, battery
+from atodds.evaluation import audit, battery, masking
 from atodds.evaluation.manifest import Finding, Manifest
 from atodds.evaluation.schema import CLEAN
 from atodds.threat import Budget
@@ -101,6 +102,30 @@ def right_only_on_clean_images(inner: nn.Module, images: Tensor) -> Tensor:
     return inner(misled(images, torch.where(clean, 1.0, -1.0)[:, None, None, None]))  # type: ignore[no-any-return]
 
 
+def eight_levels(inner: nn.Module, images: Tensor) -> Tensor:
+    return inner((images * 7.99).floor() / 7)  # type: ignore[no-any-return]
+
+
+def straight_through(inner: nn.Module, images: Tensor) -> Tensor:
+    return inner(images + ((images * 255).round() / 255 - images).detach())  # type: ignore[no-any-return]
+
+
+def signs_inside(inner: nn.Module, images: Tensor) -> Tensor:
+    flatten, first, _, last = inner.children()
+    hidden = first(flatten(images))
+    return last((hidden * 2).round().clamp_min(0) / 2)  # type: ignore[no-any-return]
+
+
+def half_detached(inner: nn.Module, images: Tensor) -> Tensor:
+    return inner(0.4 * images + 0.6 * images.detach())  # type: ignore[no-any-return]
+
+
+def winners_take_all(inner: nn.Module, images: Tensor) -> Tensor:
+    flatten, first, _, last = inner.children()
+    hidden = first(flatten(images))
+    return last(hidden * (hidden >= hidden.topk(6, 1).values[:, -1:]))  # type: ignore[no-any-return]
+
+
 MASKED = {"a huge eps leaves accuracy", "black-box beats white-box"}
 """What attacks say of a model whose gradients are of no use."""
 
@@ -109,13 +134,18 @@ DEFENCES: dict[Defend, tuple[set[str], set[str]]] = {
     dropout_in_evaluation: ({"random outputs"}, set()),
     noise: ({"random outputs"}, set()),
     batch_statistics: ({"batch dependence"}, set()),
-    eight_bits: ({"vanishing gradients", "the audit beats the run", *MASKED}, set()),
-    detached: ({"vanishing gradients", "the audit beats the run", *MASKED}, set()),
-    loud: ({"the audit beats the run"}, {"saturated cross-entropy"}),
+    eight_bits: ({"rounded input", "the audit beats the run", *MASKED}, set()),
+    detached: ({"cut gradient", "the audit beats the run", *MASKED}, set()),
+    loud: ({"saturated cross-entropy", "the audit beats the run"}, set()),
     one_of_two: (set(), {"few classes"}),
     root_at_zero: ({"gradients that are not numbers"}, set()),
     backwards: ({"gradients that lead astray", "the audit beats the run", *MASKED}, set()),
-    right_only_on_clean_images: ({"one step beats many", *MASKED}, set()),
+    right_only_on_clean_images: ({"gradients that lead astray", "one step beats many", *MASKED}, set()),
+    eight_levels: ({"quantised input", "the audit beats the run", *MASKED}, set()),
+    straight_through: (set(), {"rounded input"}),
+    signs_inside: ({"vanishing gradients", "the audit beats the run", *MASKED}, set()),
+    half_detached: ({"gradients that lead astray"}, set()),
+    winners_take_all: ({"jumping outputs", "the audit beats the run"}, {"fooling images lost by rounding"}),
 }
 """A bad idea -> the warnings and the notes that it raises, and no others."""
 
@@ -155,13 +185,14 @@ def test_a_bad_idea_raises_exactly_what_is_bad_about_it(idea: Defend, trained: n
 
 
 def test_every_finding_has_a_model_that_raises_it() -> None:
-    """Names of checks are text in the code: none of them may be left without a test here or below."""
-    source = "".join(Path(module.__file__ or "").read_text() for module in (audit, battery))
+    """Names of checks are text in the code: none of them may be left without a test here or below, or undocumented."""
+    source = "".join(Path(module.__file__ or "").read_text() for module in (audit, battery, masking))
     below = {"training mode", "fooling images lost by rounding"}
     raised = below.union(*(warnings | notes for warnings, notes in DEFENCES.values()))
     assert all(f'"{check}"' in source for check in raised)
-    # "black-box beats white-box" is found in two places; the two ways of `beats` share one
-    assert source.count('"warning",\n') + source.count('"note",\n') == len(raised)
+    assert {name for name in re.findall(r'(?:inding|beats)\(\s*"([^"]+)"', source) if name not in raised} == set()
+    page = (Path(__file__).parents[2] / "docs" / "concepts" / "audit.md").read_text()
+    assert {check for check in raised if f"\n| {check} |" not in page} == set()
 
 
 def test_batch_norm_without_statistics_depends_on_the_batch(fitted: Fit, digits: ImageSet) -> None:
@@ -301,9 +332,9 @@ def test_real_networks_raise_nothing_above_a_note(shared: Path, factory: str, ep
     assert checks(found, "warning") | checks(found, "error") == set()
 
 
-def rows(model: str, attack: str, found: Sequence[int]) -> pl.DataFrame:
+def rows(model: str, attack: str, found: Sequence[int], eps: float = 0.1) -> pl.DataFrame:
     return pl.DataFrame(
-        {"model": model, "image": list(range(100)), "attack": attack, "fooled": [k in found for k in range(100)]}
+        {"model": model, "image": range(100), "attack": attack, "eps": eps, "fooled": [k in found for k in range(100)]}
     )
 
 
@@ -331,6 +362,21 @@ def test_what_only_attacks_without_gradients_found_is_told(
     found = battery.after(said, table)
     assert [finding.check for finding in found] == ["black-box beats white-box"] * told
     assert all(finding.measured.startswith(f"{len(by_noise)} of 100 images") for finding in found)
+
+
+@pytest.mark.parametrize(("later", "told"), [(0.1, False), (0.2, True)])
+def test_what_gradients_find_only_at_a_larger_eps_is_told(manifest: Manifests, later: float, told: bool) -> None:
+    said = manifest(attacks=("pgd", "random_noise"), alone=True)
+    said = replace(said, data=replace(said.data, n=100))
+    model = said.models[0].id
+    table = pl.concat(
+        [
+            rows(model, "random_noise", (1, 2, 3), 0.1),
+            rows(model, "pgd", (50,), 0.1),
+            rows(model, "pgd", (1, 2, 3), later),
+        ]
+    )
+    assert [finding.check for finding in battery.after(said, table)] == ["black-box beats white-box"] * told
 
 
 def test_the_table_of_a_masked_model_says_so_itself(trained: nn.Module, digits: ImageSet) -> None:

@@ -4,20 +4,19 @@ After the flags of AutoAttack (Croce & Hein, 2020) and Athalye et al., "Obfuscat
 security" (ICML 2018).
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from atodds.attacks import losses
 from atodds.batching import Batching
 from atodds.data.images import ImageSet
 from atodds.errors import AtoddsError, LogitsError, ModelError
-from atodds.evaluation.manifest import Finding, ModelInfo, Severity
+from atodds.evaluation import masking
+from atodds.evaluation.manifest import Finding, ModelInfo
 from atodds.evaluation.plan import CHUNK
+from atodds.evaluation.probe import Probe, differ, of
 from atodds.oracle import Oracle
 
-VERSION = 2
+VERSION = 3
 PROBE = 64
 """Images that are looked at, at most."""
 
@@ -25,22 +24,6 @@ RANDOM, BATCH = "random outputs", "batch dependence"
 """The checks that find a model which gives one image different answers."""
 
 _REPEATS = 5
-_SAME = 1e-4
-"""Logits that differ by more than this share of their spread are taken to differ."""
-
-
-@dataclass(frozen=True)
-class _Probe:
-    """A model on a few images: logits of the same batch again and again, of one image at a time, and gradients."""
-
-    model: str
-    oracle: Oracle
-    images: Tensor
-    labels: Tensor
-    logits: Tensor
-
-    def finding(self, check: str, severity: Severity, measured: str, meaning: str, advice: str) -> Finding:
-        return Finding(check, severity, self.model, measured, meaning, advice)
 
 
 def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batching) -> tuple[Finding, ...]:
@@ -62,20 +45,23 @@ def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batchi
     labels = torch.from_numpy(images.labels[: len(pixels)]).to(oracle.device)
     was_training = any(module.training for module in model.modules())
     with oracle.running():
-        logits = _first_pass(info, oracle, pixels)
+        logits = first_pass(info, oracle, pixels)
         _one_alone(info, oracle, pixels)
         _check_logits(info, logits, images)
         for start in range(PROBE, len(images), CHUNK):  # outputs that are no numbers are found now, not after hours
-            _first_pass(info, oracle, _pixels(oracle, images, range(start, min(start + CHUNK, len(images)))))
-        probe = _Probe(info.id, oracle, pixels, labels, logits)
+            first_pass(info, oracle, _pixels(oracle, images, range(start, min(start + CHUNK, len(images)))))
+        probe = Probe(info.id, oracle, pixels, labels, logits)
         random = _random(probe)
+        mixing = [] if random else _batch_dependence(probe)
+        softmax = _softmax(probe)
+        clear = probe.unsaturated() if softmax else probe
         found = [
             *_training_mode(probe, was_training),
             *random,
-            *([] if random else _batch_dependence(probe)),
-            *_softmax(probe),
+            *mixing,
+            *softmax,
             *_few_classes(probe),
-            *_gradients(probe, steady=not random),
+            *(masking.findings(clear, random=bool(random), mixing=bool(mixing)) if len(clear.images) else []),
         ]
     return tuple(found)
 
@@ -85,7 +71,7 @@ def _pixels(oracle: Oracle, images: ImageSet, positions: range) -> Tensor:
     return pixels.double() if oracle.precision == "float64" else pixels
 
 
-def _first_pass(info: ModelInfo, oracle: Oracle, pixels: Tensor) -> Tensor:
+def first_pass(info: ModelInfo, oracle: Oracle, pixels: Tensor) -> Tensor:
     try:
         return oracle.logits(pixels, torch.arange(len(pixels)))
     except LogitsError as error:
@@ -122,7 +108,7 @@ def _check_logits(info: ModelInfo, logits: Tensor, images: ImageSet) -> None:
         )
 
 
-def _training_mode(probe: _Probe, was_training: bool) -> list[Finding]:
+def _training_mode(probe: Probe, was_training: bool) -> list[Finding]:
     changes = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
     if not was_training or not any(isinstance(module, changes) for module in probe.oracle.model.modules()):
         return []
@@ -137,36 +123,39 @@ def _training_mode(probe: _Probe, was_training: bool) -> list[Finding]:
     ]
 
 
-def _random(probe: _Probe) -> list[Finding]:
+def _random(probe: Probe) -> list[Finding]:
     ids = torch.arange(len(probe.images))
     again = torch.stack([probe.oracle.logits(probe.images, ids) for _ in range(_REPEATS - 1)])
-    apart = _differ(again, probe.logits).any(0)
+    apart = differ(again, probe.logits).any(0)
     if not apart.any():
         return []
     return [
         probe.finding(
             RANDOM,
             "warning",
-            f"{_of(apart)} images get other logits in {_REPEATS} identical passes",
-            "The model draws at random. One pass says little about it, and the gradient of one draw is noisy: the "
-            "robust accuracy shown is too high, and another run gives another number.",
-            "Average over draws: --eot 20. Where the randomness is a defence, report the accuracy of its average too.",
+            f"{of(apart)} images get other logits in {_REPEATS} identical passes",
+            "The model draws at random, as with added noise, random resizing or dropout. One pass says little of it, "
+            "and the gradient of one draw is noisy: the robust accuracy shown is too high, and another run gives "
+            "another number.",
+            "Average over draws, and take every step though one draw is fooled: --attacks rand --eot 20, or "
+            "--attacks 'pgd(stop=False)' --eot 20. Where the randomness is a defence, report the accuracy of its "
+            "average too.",
         )
     ]
 
 
-def _batch_dependence(probe: _Probe) -> list[Finding]:
+def _batch_dependence(probe: Probe) -> list[Finding]:
     few = min(8, len(probe.images))
     single = torch.cat([probe.oracle.logits(probe.images[k : k + 1], torch.tensor([k])) for k in range(few)])
     flipped = probe.oracle.logits(probe.images.flip(0), torch.arange(len(probe.images))).flip(0)
-    apart = _differ(single, probe.logits[:few]) | _differ(flipped[:few], probe.logits[:few])
+    apart = differ(single, probe.logits[:few]) | differ(flipped[:few], probe.logits[:few])
     if not apart.any():
         return []
     return [
         probe.finding(
             BATCH,
             "warning",
-            f"{_of(apart)} images get other logits alone than among others",
+            f"{of(apart)} images get other logits alone than among others",
             "An image's prediction depends on the images that it is batched with, as with batch norm that ignores its "
             "running statistics. Verdicts depend on the batch size.",
             "Freeze the batch statistics (track_running_stats=True and eval mode), or report with --batch-size 1.",
@@ -174,7 +163,7 @@ def _batch_dependence(probe: _Probe) -> list[Finding]:
     ]
 
 
-def _softmax(probe: _Probe) -> list[Finding]:
+def _softmax(probe: Probe) -> list[Finding]:
     sums = probe.logits.sum(1)
     if not bool((probe.logits >= 0).all()) or not bool(((sums - 1).abs() < 1e-3).all()):
         return []
@@ -184,12 +173,12 @@ def _softmax(probe: _Probe) -> list[Finding]:
             "warning",
             "every row of outputs is positive and sums to 1",
             "The model returns probabilities, not logits. Losses that expect logits saturate, and attacks get weaker.",
-            "Take the softmax off: return what goes into it.",
+            "Take the softmax off: return what goes into it, or the logarithm of the probabilities.",
         )
     ]
 
 
-def _few_classes(probe: _Probe) -> list[Finding]:
+def _few_classes(probe: Probe) -> list[Finding]:
     classes = probe.logits.shape[1]
     if classes >= 4:
         return []
@@ -202,76 +191,3 @@ def _few_classes(probe: _Probe) -> list[Finding]:
             "Read the results as those of cross-entropy and margin losses.",
         )
     ]
-
-
-def _gradients(probe: _Probe, *, steady: bool) -> list[Finding]:
-    ids, oracle = torch.arange(len(probe.images)), probe.oracle
-    odd_before = oracle.odd_gradients
-    margins = oracle.gradients(probe.images, losses.objective("margin", probe.labels, None), ids)
-    entropy = oracle.gradients(probe.images, losses.objective("cross-entropy", probe.labels, None), ids)
-    found = []
-    if (odd := oracle.odd_gradients - odd_before) > 0:
-        found.append(
-            probe.finding(
-                "gradients that are not numbers",
-                "warning",
-                f"{odd} of {2 * len(ids)} gradients hold NaN or infinite values",
-                "Those values were taken as 0, so attacks that follow gradients are weaker than they should be.",
-                "Look for square roots, norms or logarithms at 0 in the model.",
-            )
-        )
-    dead = (margins.gradient.flatten(1) == 0).all(1)
-    if dead.any():
-        found.append(
-            probe.finding(
-                "vanishing gradients",
-                "warning",
-                f"the gradient of the margin is exactly 0 for {_of(dead)} images",
-                "The model hides its gradient (rounding, thresholds, detach, a saturated function). Attacks that "
-                "follow gradients find nothing, which says nothing about robustness.",
-                "Attack a differentiable stand-in of the hidden step (BPDA), and run attacks without gradients.",
-            )
-        )
-        return found
-    mute = (entropy.gradient.flatten(1) == 0).all(1) & (margins.logits.argmax(1) == probe.labels)
-    if mute.any():
-        found.append(
-            probe.finding(
-                "saturated cross-entropy",
-                "note",
-                f"the gradient of the cross-entropy is exactly 0 for {_of(mute)} images, that of the margin is not",
-                "The model is so sure of itself that the softmax rounds to 1. Cross-entropy attacks do not move there.",
-                "Attack with the margin too: --attacks 'pgd,pgd(loss=margin)'.",
-            )
-        )
-    return found + _uphill(probe, margins.gradient) if steady else found
-
-
-def _uphill(probe: _Probe, gradient: Tensor) -> list[Finding]:
-    """Does a small step along the gradient raise the margin? Where it does not, the gradient is not the model's."""
-    ids, oracle = torch.arange(len(probe.images)), probe.oracle
-    step = 0.25 / 255
-    up = (probe.images + step * gradient.sign()).clamp(0, 1)
-    raised = losses.margin(oracle.logits(up, ids), probe.labels) > losses.margin(probe.logits, probe.labels)
-    if int((~raised).sum()) <= 0.2 * len(ids):
-        return []
-    return [
-        probe.finding(
-            "gradients that lead astray",
-            "warning",
-            f"a step of 0.25/255 along its sign does not raise the margin for {_of(~raised)} images",
-            "The gradient is not that of what the model computes: something in it is rounded, random, or detached.",
-            "Attack a differentiable stand-in of the hidden step (BPDA), and run attacks without gradients.",
-        )
-    ]
-
-
-def _differ(logits: Tensor, others: Tensor) -> Tensor:
-    """(..., N) whether rows of logits differ by more than rounding. Minus infinity is equal to itself."""
-    finite = others[others.isfinite()]
-    spread = (finite.amax() - finite.amin()).clamp_min(1e-12)
-    return ((logits != others) & ~((logits - others).abs() <= _SAME * spread)).any(-1)
-
-
-def _of(mask: Tensor) -> str:
-    return f"{int(mask.sum())} of {len(mask)}"

@@ -4,6 +4,7 @@ After Carlini et al., "On evaluating adversarial robustness" (2019), Athalye et 
 sense of security" (ICML 2018), and the flags of AutoAttack (Croce & Hein, 2020) and RobustBench.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from atodds.evaluation.schema import CLEAN
 from atodds.oracle import Oracle
 from atodds.threat import SLACK, Budget, Norm, Threat
 
-VERSION = 2
+VERSION = 3
 SAMPLE = 100
 """Images that are attacked, at most."""
 
@@ -76,6 +77,15 @@ def battery(
         climbed = pgd(oracle, pixels, labels, threat, ids=ids, seed=seed, steps=20, loss="margin")
         many, one = fooled(climbed), fooled(fgsm(oracle, pixels, labels, threat, ids=ids, loss="margin"))
         noise = fooled(random_noise(oracle, pixels, labels, threat, ids=ids, seed=seed, queries=50))
+        first = many.clone()
+        if (missed := (one | noise) & ~many).any():  # by bad luck, perhaps: where two classes are about as near
+            rows = missed.nonzero()[:, 0]
+            again = pgd(
+                oracle, pixels[rows], labels[rows], threat,
+                ids=ids[rows], seed=seed, steps=50, loss="margin", random_start=False,
+            )  # fmt: skip
+            climbed[rows] = again
+            many[rows] = oracle.logits(again, ids[rows]).argmax(1) != labels[rows]
         grey = oracle.logits(torch.full_like(pixels[:1], 0.5), ids[:1]).argmax(1)
         left = ~fooled(pgd(oracle, pixels, labels, huge, ids=ids, seed=seed, steps=50, restarts=2, loss="margin"))
         left &= labels != grey
@@ -86,7 +96,7 @@ def battery(
         *sample.beats("black-box beats white-box", "random noise", noise, many),
         *sample.beats("one step beats many", "one step (FGSM)", one, many),
         *sample.survivors(left, huge),
-        *sample.overlooked((many | one | noise) & standing),
+        *sample.overlooked((first | one | noise) & standing),
         *sample.rounding(coarse, many),
     )
 
@@ -108,8 +118,8 @@ class _Sample:
                 check,
                 "warning",
                 self.model,
-                f"{name} fools {int(weaker.sum())}, 20 steps of PGD {int(stronger.sum())} of {self.n} images at "
-                f"{self.norm} {self.budget}",
+                f"{name} fools {int(weaker.sum())}, PGD in 20 steps and 50 more {int(stronger.sum())} of {self.n} "
+                f"images at {self.norm} {self.budget}",
                 "Gradients lead the stronger attack astray (masked gradients): the robust accuracy shown is too high.",
                 "Run attacks without gradients and attacks with other losses; look for rounding, randomness or "
                 "saturation in the model.",
@@ -170,15 +180,15 @@ class _Sample:
 
 def after(manifest: Manifest, table: pl.DataFrame) -> tuple[Finding, ...]:
     """What the finished table says: attacks without gradients that found what those with gradients, run before them,
-    did not."""
+    did not, or only at a larger eps."""
     seeing = [name for name in manifest.attacks if not _is_black_box(name)]
     first = manifest.attacks.index(seeing[0]) if seeing and not manifest.alone else 0
     blind = [name for name in manifest.attacks[first:] if _is_black_box(name)]
     found: list[Finding] = []
     for model in manifest.models if blind and seeing else ():
         rows = table.filter((pl.col("model") == model.id) & pl.col("fooled") & (pl.col("attack") != CLEAN))
-        by_blind = set(rows.filter(pl.col("attack").is_in(blind))["image"])
-        only = by_blind - set(rows.filter(pl.col("attack").is_in(seeing))["image"])
+        by_blind, by_seeing = _reach(rows, blind), _reach(rows, seeing)
+        only = [image for image, eps in by_blind.items() if eps < by_seeing.get(image, math.inf)]
         if len(only) > 0.002 * manifest.data.n and len(only) > 1:
             found.append(
                 Finding(
@@ -191,6 +201,12 @@ def after(manifest: Manifest, table: pl.DataFrame) -> tuple[Finding, ...]:
                 )
             )
     return tuple(found)
+
+
+def _reach(rows: pl.DataFrame, attacks: Sequence[str]) -> dict[int, float]:
+    """The smallest eps at which one of the attacks fooled each image; an attack without one counts at any."""
+    mine = rows.filter(pl.col("attack").is_in(list(attacks))).group_by("image").agg(pl.col("eps").fill_null(0).min())
+    return dict(mine.select("image", "eps").iter_rows())
 
 
 def _standing(table: pl.DataFrame, model: str, norm: Norm, budget: Budget) -> Tensor:
