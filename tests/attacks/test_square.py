@@ -353,6 +353,23 @@ def test_images_of_any_shape(norm: Norm, shape: tuple[int, ...]) -> None:
         assert bool((model(found)[:, 0] < model(images)[:, 0]).all())
 
 
+def test_a_start_whose_output_is_no_number_is_left_behind() -> None:
+    class Breaking(nn.Module):
+        """No number for the first batch it sees."""
+
+        calls = 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.calls += 1
+            lead = images.flatten(1).mean(1) - 0.5
+            return torch.stack([lead, -lead], 1) * (torch.nan if self.calls == 1 else 1.0)
+
+    images, labels = random(5, 1, 4, 4, low=0.5, high=0.6), torch.zeros(5, dtype=torch.int64)
+    oracle = Oracle(Breaking(), batch_size=10, strict=False)
+    found = square(oracle, images, labels, Threat("linf", 0.2), targets=1 - labels, queries=100)
+    assert bool((found.flatten(1).mean(1) < 0.5).all())
+
+
 @pytest.mark.parametrize(
     "settings", [{"queries": 0}, {"restarts": 0}, {"p_init": 0.0}, {"p_init": 1.1}, {"loss": "marginal"}]
 )

@@ -27,7 +27,7 @@ _DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 """The norm that a gradient is measured in when distances are measured in another."""
 _LEAST = 1e-8
 """Steps are taken to be this long at least where their lengths are compared."""
-_BLOCK, _BLOCK_ELSEWHERE = 2**17, 2**26
+_BLOCK, _BLOCK_ELSEWHERE = 2**18, 2**26
 """Values that a step works on at once on a CPU, where they stay in the cache, and elsewhere."""
 _PAIRS = 2**25
 """Values of the images that go to the model at once when all classes are looked at: 128 MB in float32."""
@@ -206,7 +206,7 @@ class _Found:
 
     def noted(self, pool: Pool, state: "_State", logits: Tensor) -> Tensor:
         """(n,) whether the points fool; those that do are kept where they are closer than what was known."""
-        hit = pool.fooled(logits, state.rows)
+        hit = pool.fooled(logits, state.rows, state.points)
         at = hit.nonzero()[:, 0]
         if len(at):
             points = state.points.index_select(0, at)
@@ -281,12 +281,9 @@ def _run(pool: Pool, planes: Planes, found: _Found, rule: _Rule, *, seed: int, d
 
 def _wrong_classes(pool: Pool, found: _Found) -> Tensor:
     """(N, K - 1) all classes but the label, the most likely at the image first. Images that fool already are found."""
-    logits = pool.oracle.logits(pool.images, pool.ids)
-    hit = pool.fooled(logits, torch.arange(len(logits), device=logits.device))
-    found.best[hit] = 0
-    pool.found |= hit
-    ranked: Tensor = torch.sort(logits, dim=1, descending=True, stable=True).indices
-    return ranked.masked_select(ranked != pool.labels[:, None]).view(len(logits), -1)
+    ranked = pool.wrong_classes()
+    found.best[pool.found] = 0
+    return ranked
 
 
 def _lead(classes: Tensor, labels: Tensor) -> Objective:

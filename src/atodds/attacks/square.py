@@ -173,10 +173,14 @@ class _Change:
     before: Tensor
     after: Tensor
 
-    def write(self, points: Tensor, accepted: Tensor | None = None) -> None:
-        """Put the new values into the images; or, where they were not accepted, the old ones."""
-        values = self.after if accepted is None else torch.where(accepted[:, None], self.after, self.before)
-        points.scatter_(1, self.places, values)
+    def write(self, points: Tensor) -> None:
+        """Put the new values into the images."""
+        points.scatter_(1, self.places, self.after)
+
+    def undo(self, points: Tensor, accepted: Tensor) -> None:
+        """Put the old values back, but in the images at the rows that are accepted: those are few."""
+        self.before.index_copy_(0, accepted, self.after.index_select(0, accepted))
+        points.scatter_(1, self.places, self.before)
 
 
 @dataclass(frozen=True)
@@ -210,13 +214,14 @@ def _search(pool: Pool, rows: Tensor, judge: Objective, shares: list[float], run
 
     def look() -> tuple[Tensor, Tensor]:
         logits = pool.oracle.logits(state.points.view(-1, *pool.images.shape[1:]), pool.ids[state.rows])
-        return judge(logits, state.rows), pool.fooled(logits, state.rows)
+        return judge(logits, state.rows), pool.fooled(logits, state.rows, state.points)
 
     def leave(gone: Tensor, *, fooled: bool) -> None:
         pool.keep(state.rows[gone], state.points[gone].view(-1, *pool.images.shape[1:]), fooled=fooled)
         state.drop(gone)
 
     state.best, hit = look()
+    state.best.masked_fill_(state.best.isnan(), -torch.inf)  # whatever is a number is better
     leave(hit, fooled=True)
     leave(state.eps[:, 0] == 0, fooled=False)  # there is nothing to search
     for query, share in enumerate(shares):
@@ -231,8 +236,9 @@ def _search(pool: Pool, rows: Tensor, judge: Objective, shares: list[float], run
             change.write(state.points)
         loss, hit = look()
         accepted = (loss > state.best) | hit
+        rows = accepted.nonzero()[:, 0]
         for change in changes:
-            change.write(state.points, accepted)
+            change.undo(state.points, rows)
         state.best, state.spent = torch.where(accepted, loss, state.best), torch.where(accepted, spent, state.spent)
         if hit.any():
             leave(hit, fooled=True)
