@@ -227,6 +227,21 @@ def test_more_steps_come_closer(norm: Norm, attack: Attack) -> None:
 
 @every_norm
 @either
+def test_a_point_that_was_moved_back_and_still_fools_counts(norm: Norm, attack: Attack) -> None:
+    """A step twice as far as the plane ends at 2 distances, a tenth of the way back at 1.8: the pass for the next
+    gradient tells for nothing that this fools too, and the next step ends at 0.2 distances."""
+    model = linear(2)
+    images, labels = labelled(model, 20, edge=False)
+    exact = distances(model, images, labels, norm).amin(1)
+    for steps, times in ((1, 2.0), (2, 1.8)):
+        found = attack(model, images, labels, norm, steps=steps, eta=2.0, alpha_max=0.0)
+        near = exact < (0.2 if norm != "l1" else 0.15)
+        assert int(near.sum()) > 5
+        torch.testing.assert_close(norms.distance(found, images, norm)[near], exact[near] * times, rtol=1e-9, atol=0)
+
+
+@every_norm
+@either
 def test_nothing_is_asked_for_images_that_need_nothing(norm: Norm, attack: Attack) -> None:
     """Wrong already, or without a radius: the image itself, after the pass that ranks the classes."""
     model = curved()

@@ -366,7 +366,7 @@ def test_a_start_whose_output_is_no_number_is_left_behind() -> None:
 
     images, labels = random(5, 1, 4, 4, low=0.5, high=0.6), torch.zeros(5, dtype=torch.int64)
     oracle = Oracle(Breaking(), batch_size=10, strict=False)
-    found = square(oracle, images, labels, Threat("linf", 0.2), targets=1 - labels, queries=100)
+    found = square(oracle, images, labels, Threat("linf", 0.08), targets=1 - labels, queries=400, p_init=0.1)
     assert bool((found.flatten(1).mean(1) < 0.5).all())
 
 
