@@ -4,6 +4,8 @@ After the flags of AutoAttack (Croce & Hein, 2020) and Athalye et al., "Obfuscat
 security" (ICML 2018).
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -55,6 +57,8 @@ def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batchi
         mixing = [] if random else _batch_dependence(probe)
         softmax = _softmax(probe)
         clear = probe.unsaturated() if softmax else probe
+        # between the images a model may break down, and that is for the attacks to find
+        clear = replace(clear, oracle=Oracle(model, batch_size=batching, strict=False))
         found = [
             *_training_mode(probe, was_training),
             *random,

@@ -14,6 +14,8 @@ from atodds.evaluation.probe import Probe, of
 
 _MANY, _SOME = 0.2, 0.05
 """Shares of the images above which a sign is the model's, and above which it is more than that of an odd image."""
+_FEW = 16
+"""Images that are looked at for jumps."""
 _FINE = 100
 """An input of at least so many levels is rounded; of fewer, quantised."""
 _FORETOLD = 0.8
@@ -38,12 +40,18 @@ def findings(probe: Probe, *, random: bool, mixing: bool) -> list[Finding]:
         return found + _vanishing(probe, dead, "")
     if levels := _levels(probe, dead, gradient):
         return found + levels
-    # where images depend on each other, each one's own way through its neighbourhood moves the others
-    jumps = torch.zeros_like(dead) if mixing else measures.jumps(probe)
-    found += _dead(probe, dead, jumps)
+    found += _dead(probe, dead, mixing=mixing)
     if _more(dead, _MANY):
         return found
+    jumps = _jumps(probe, mixing=mixing)
     return found + (_jumping(probe, jumps) or _astray(probe, gradient, mixing=mixing))
+
+
+def _jumps(probe: Probe, *, mixing: bool) -> Tensor:
+    """(16,) or fewer: whether the margin jumps near the first images."""
+    few = probe.only(torch.arange(min(_FEW, len(probe.images)), device=probe.images.device))
+    # where images depend on each other, each one's own way through its neighbourhood moves the others
+    return few.labels < 0 if mixing else measures.jumps(few)
 
 
 def _more(mask: Tensor, share: float) -> bool:
@@ -87,7 +95,7 @@ def _saturated(probe: Probe, mute: Tensor) -> list[Finding]:
 
 def _levels(probe: Probe, dead: Tensor, gradient: Tensor) -> list[Finding]:
     """Is the input cut to levels of equal width? A short sweep tells the models where it is not."""
-    short = range(SWEEP // 2, SWEEP // 2 + 64)
+    short = range(SWEEP // 2, SWEEP // 2 + 32)
     if len(measures.runs(probe, short)) > len(short) // 2:
         return []
     runs = measures.runs(probe, range(SWEEP + 1))
@@ -139,13 +147,14 @@ def _levels(probe: Probe, dead: Tensor, gradient: Tensor) -> list[Finding]:
     ]
 
 
-def _dead(probe: Probe, dead: Tensor, jumps: Tensor) -> list[Finding]:
+def _dead(probe: Probe, dead: Tensor, *, mixing: bool) -> list[Finding]:
     """Why the gradient is 0: the model moves in jumps, or smoothly and the gradient is cut, or not at all."""
     if not dead.any():
         return []
-    if _more(jumps[dead], 0.5):
+    there = probe.only(dead)
+    if _more(_jumps(there, mixing=mixing), 0.5):
         return _vanishing(probe, dead, ", and the margin moves in jumps")
-    if _more(measures.follows(probe)[dead], 0.5):
+    if _more(measures.follows(there), 0.5):
         return _cut(probe, dead)
     return _vanishing(probe, dead, ", and a change of 0.25/255 does not move it")
 

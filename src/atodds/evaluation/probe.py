@@ -37,6 +37,10 @@ class Probe:
         """A finding on this model."""
         return Finding(check, severity, self.model, measured, meaning, advice)
 
+    def only(self, rows: Tensor) -> "Probe":
+        """The images at these positions, or where a mask is true."""
+        return replace(self, images=self.images[rows], labels=self.labels[rows], logits=self.logits[rows])
+
     def unsaturated(self) -> "Probe":
         """The same probe of a model that returns probabilities, for the images where none of the first two is 0."""
         clear = self.logits.topk(2, 1).values[:, 1] > _LEAST
@@ -49,8 +53,9 @@ class Probe:
         return logits.clamp_min(_LEAST).log() if self.probabilities else logits
 
     def margin(self, images: Tensor) -> Tensor:
-        """(N,) the margin at other images with the same labels, in float64: small differences count."""
-        return losses.margin(self.outputs(images).double(), self.labels)
+        """(N,) the margin at other images with the same labels, in float64: small differences count. Outputs that are
+        no numbers are wrong answers, infinitely far over the boundary."""
+        return losses.margin(self.outputs(images).double(), self.labels).nan_to_num(torch.inf, torch.inf, -torch.inf)
 
     def gradient(self, loss: losses.LossName, images: Tensor) -> Tensor:
         """(N, C, H, W) the gradient of a loss on the labels."""
