@@ -150,12 +150,18 @@ class Oracle:
             for parameter in learning:
                 parameter.requires_grad_(True)
 
-    def logits(self, images: Tensor, ids: Tensor) -> Tensor:
+    @property
+    def reduced(self) -> bool:
+        """Whether the model runs in less precision than its own."""
+        return self.precision in ("bfloat16", "float16") and self.precision != _named(self._own)
+
+    def logits(self, images: Tensor, ids: Tensor, *, exact: bool = False) -> Tensor:
         """Logits of all images of a pool, without gradients.
 
         Args:
             images: (N, C, H, W) in [0, 1].
             ids: (N,) int64, whom the passes are counted for.
+            exact: in the model's own precision, whatever the oracle's.
 
         Returns:
             (N, K), float32 or float64, on the model's device.
@@ -169,9 +175,9 @@ class Oracle:
         def work(batch: slice) -> None:
             with torch.inference_mode(False), torch.no_grad():
                 part = images[batch].to(device=device, dtype=self._own)
-                total = self._forward(part)
+                total = self._forward(part, exact=exact)
                 for _ in range(self.eot - 1):
-                    total = total + self._forward(part)
+                    total = total + self._forward(part, exact=exact)
             rows.append(total / self.eot if self.eot > 1 else total)
 
         self._run("forward", images, ids, work)
@@ -235,12 +241,12 @@ class Oracle:
         if self.on_passes:
             self.on_passes(len(images) * self.eot, len(images) * backwards)
 
-    def _forward(self, part: Tensor) -> Tensor:
+    def _forward(self, part: Tensor, *, exact: bool = False) -> Tensor:
         """The model's logits, without leave to write into the part: a model that does, as `x -= mean` or a first
         ReLU in place do, is given copies from then on."""
         given, first = part if self._writes is False else part.clone(), self._writes is None
         version = given._version if first else 0
-        if self.precision in ("bfloat16", "float16"):
+        if self.precision in ("bfloat16", "float16") and not exact:
             with torch.autocast(part.device.type, getattr(torch, self.precision)):
                 output = self.model(given)
         else:

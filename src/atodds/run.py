@@ -34,7 +34,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
     precision: str | None = None,
-    eot: int = 1,
+    eot: int | None = None,
     alone: bool = False,
     keep: bool | None = None,
     workers: int = 1,
@@ -57,7 +57,8 @@ def evaluate(
         out: folder or bucket of the run; a new temporary folder where left out.
         seed: decides every random draw, with each image's id.
         precision: "bfloat16" or "float16" attacks in it; verdicts are always in the model's own precision.
-        eot: passes that each answer of a random model is averaged over.
+        eot: passes that each answer of a random model is averaged over, and its verdicts too; None is 1, and 20 for
+            the preset "rand".
         alone: run every attack on every correctly classified image, not only on those that none before it fooled.
         keep: keep the fooling images; None keeps them up to 1 GiB.
         workers: processes on this machine.

@@ -62,9 +62,21 @@ def test_models_take_turns() -> None:
 
 def test_budgets_ascend_and_attacks_keep_their_order() -> None:
     (lane,) = lanes(eps="2/255,0,1/255")
-    assert [(job.attack, round(job.eps * 255)) for job in lane.jobs] == [
-        ("clean", 0), ("fgsm", 1), ("pgd", 1), ("fgsm", 2), ("pgd", 2),
+    assert [(job.attack, *(round(level * 255) for level in job.levels)) for job in lane.jobs] == [
+        ("clean",), ("fgsm", 1), ("pgd", 1), ("fgsm", 2), ("pgd", 2),
     ]  # fmt: skip
+
+
+def test_attacks_that_adapt_to_the_ball_choose_their_budget_for_each_image() -> None:
+    (lane,) = lanes(eps="2/255,0,1/255", attacks="auto_pgd,square")
+    assert [(job.attack, *(round(level * 255) for level in job.levels)) for job in lane.jobs] == [
+        ("clean",), ("fab(steps=10,classes=1)",), *[("auto_pgd", 1, 2), ("square", 1, 2)] * 2,
+    ]  # fmt: skip
+    assert len({job.key for job in lane.jobs}) == 6
+    for attacks, eps, alone in (("auto_pgd,square", "0,1/255", False), ("auto_pgd,fgsm", "1/255,2/255", False),
+                                ("auto_pgd,square", "1/255,2/255", True)):  # fmt: skip
+        (lane,) = lanes(eps=eps, attacks=attacks, question=replace(QUESTION, alone=alone))
+        assert [len(job.levels) for job in lane.jobs] == [0, *[1] * (len(lane.jobs) - 1)]
 
 
 def test_in_a_cascade_every_earlier_job_is_a_parent() -> None:
@@ -140,7 +152,7 @@ def test_a_later_version_of_the_evaluation_takes_no_earlier_results(monkeypatch:
 
 def test_names_are_the_same_tomorrow() -> None:
     """Results are kept for years: a change here means that old runs are computed again."""
-    assert lanes()[0].jobs[0].key == "3382f682c9dbe5605d3fadb09710d072"
+    assert lanes()[0].jobs[0].key == "03224485a5a1c65edd8aee74251987c0"
 
 
 def test_the_same_budget_in_other_words_is_the_same_job() -> None:

@@ -85,7 +85,8 @@ def test_a_table_has_the_declared_columns_and_takes_large_ids_and_no_images() ->
         ids = torch.tensor([2**62])[:count]
         some = judge(image[:count], image[:count], ids * 0, logits[:count])
         table = verdicts(
-            model="m", data="d", images=ids, labels=ids * 0, clean=ids * 0, attack="a", norm="l2", eps=None,
+            model="m", data="d", images=ids, labels=ids * 0, clean=ids * 0, attack="a", norm="l2",
+            eps=torch.full((count,), torch.inf),
             judged=some, passes=(ids, ids), seed=-(2**63),
         )  # fmt: skip
         assert table.schema.equals(SCHEMA)

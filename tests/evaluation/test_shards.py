@@ -17,7 +17,7 @@ from atodds.evaluation.schema import SCHEMA
 from atodds.evaluation.shards import FORMAT, IMAGES, Footer, pack, unpack
 
 FOOTER = Footer(
-    job="0" * 32, attack="pgd", model="m@01234567", weights="1" * 64, data="2" * 64, eps=0.1,
+    job="0" * 32, attack="pgd", model="m@01234567", weights="1" * 64, data="2" * 64,
     versions={"atodds": "0.1.0"}, device="cpu", precision="full", seconds=1.5,
 )  # fmt: skip
 
@@ -195,7 +195,7 @@ def test_a_footer_of_nonsense_is_refused(metadata: bytes) -> None:
         unpack(buffer.getvalue(), "shard")
 
 
-@pytest.mark.parametrize("change", [{"eps": "much"}, {"seconds": None}, {"model": 3}, {"versions": "1"}])
+@pytest.mark.parametrize("change", [{"attack": 0.5}, {"seconds": None}, {"model": 3}, {"versions": "1"}])
 def test_a_footer_of_other_types_is_refused_even_under_a_right_checksum(change: dict[str, Any]) -> None:
     with pytest.raises(CorruptShardError, match="footer"):
         unpack(pack(rows(), dataclasses.replace(FOOTER, **change)), "shard")

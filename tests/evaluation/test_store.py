@@ -25,7 +25,7 @@ WARNING = Finding("a", "warning", "m", "seen", "means", "do")
 
 def footer(job: str, attack: str, model: str) -> Footer:
     return Footer(
-        job=job, attack=attack, model=model, weights="", data="", eps=0.0 if attack == "clean" else 1 / 255,
+        job=job, attack=attack, model=model, weights="", data="",
         versions={}, device="cpu", precision="full", seconds=0.25,
     )  # fmt: skip
 
@@ -35,7 +35,7 @@ def rows(attack: str, model: str, fooled: list[bool]) -> pa.Table:
     hit, numbers = torch.tensor(fooled), torch.arange(n)
     far = torch.full((n,), 1 / 255, dtype=torch.float64).where(hit, torch.inf)
     judged = Judged(numbers, far, hit, dict.fromkeys(("l0", "l1", "l2", "linf"), far))
-    eps = 0.0 if attack == "clean" else 1 / 255
+    eps = torch.full((n,), 0.0 if attack == "clean" else 1 / 255, dtype=torch.float64)
     return verdicts(
         model=model, data="greys", images=numbers, labels=numbers, clean=numbers, attack=attack, norm="linf", eps=eps,
         judged=judged, passes=(numbers, numbers), seed=0,

@@ -43,7 +43,7 @@ class MadeRun:
         return self.said
 
     def seconds(self) -> pl.DataFrame:
-        of = self.rows.group_by("model", "attack", "eps", maintain_order=True)
+        of = self.rows.group_by("model", "attack", maintain_order=True)
         return of.agg((pl.col("forwards") + pl.col("backwards")).sum().cast(pl.Float64).mul(1e-4).alias("seconds"))
 
     def kept(self, model: str, ids: Sequence[int]) -> Mapping[int, Kept]:
@@ -105,6 +105,8 @@ def made_run(
         jobs=(),
         looks=(),
         batch_sizes={},
+        outputs={},
+        random=(),
         command="atodds bench zoo.py:resnet20 zoo.py:smallresnet_robust --data cifar10 --eps 0:8/255:1/255",
         commit="a17c1a0" * 5 + "a17c1",
         versions={"atodds": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "numpy": "2.4.6"},

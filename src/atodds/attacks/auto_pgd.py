@@ -41,7 +41,8 @@ def auto_pgd(
     loss: losses.LossName = "cross-entropy",
 ) -> Tensor:
     """Auto-PGD from a random point of the sphere. At most `steps` gradients and one more forward pass an image and
-    restart; in l1 three forward passes, one for each radius. An image leaves as soon as it is fooled.
+    restart; in l1 three forward passes, one for each radius. An image leaves as soon as it is fooled, unless the oracle
+    averages over a random model: then the point of highest loss is what it proposes.
 
     Args:
         model: images in [0, 1] -> logits, or an oracle.
@@ -80,7 +81,7 @@ def auto_pgd_targeted(
     seed: int = 0,
     steps: int = 100,
     classes: int = 9,
-    loss: losses.LossName = "dlr",
+    loss: losses.LossName | None = None,
 ) -> Tensor:
     """Auto-PGD towards each of the most likely wrong classes in turn; any wrong prediction counts.
 
@@ -91,17 +92,18 @@ def auto_pgd_targeted(
         targets: (N,) the only class to try for each image, which it must reach; or None.
         steps: gradients an image and class, at most.
         classes: how many classes are tried: the 2nd to the 10th most likely at the image, fewer where there are fewer.
-        loss: "dlr", "margin", "cross-entropy" or "logit".
+        loss: "dlr", "margin", "cross-entropy" or "logit"; None is DLR, and the margin where there are fewer than the 4
+            classes that it needs.
 
     Returns, raises: as for `auto_pgd`.
     """
     positive(steps=steps, classes=classes)
     with opened(model, images, labels, threat, targets, ids) as pool:
-        if pool.targets is not None:
-            _search(pool, losses.objective(loss, pool.labels, pool.targets), steps, seed=seed, draw=0)
-            return pool.settled(images)
-        for rank, wrong in enumerate(pool.wrong_classes()[:, :classes].unbind(1)):
-            _search(pool, losses.objective(loss, pool.labels, wrong), steps, seed=seed, draw=rank)
+        wrong = pool.wrong_classes()
+        fitting = loss or ("dlr" if wrong.shape[1] > 2 else "margin")
+        ranks = wrong[:, :classes] if pool.targets is None else pool.targets[:, None]
+        for rank, aim in enumerate(ranks.unbind(1)):
+            _search(pool, losses.objective(fitting, pool.labels, aim), steps, seed=seed, draw=rank)
         return pool.settled(images)
 
 
@@ -225,6 +227,8 @@ def _in_three_balls(
                 state.step, state.moved = torch.where(sparser, state.radii, shorter), moved
                 state.back(sparser[:, 0])
         rows, origins, points = state.rows, state.origins, state.best
+        if len(rows) == 0:
+            return
     _keep(pool, rows, norms.project(points, origins, pool.radii(rows), "l1"))
 
 
@@ -261,7 +265,9 @@ def _look(pool: Pool, state: _State, objective: Objective, *, last: bool) -> Non
 
 def _leave(pool: Pool, state: _State, logits: Tensor) -> None:
     """Keep the points that fool, and forget their images. Those of a wider ball count where they lie in eps."""
-    hit = pool.fooled(logits, state.rows)
+    if pool.patient:
+        return
+    hit = pool.fooled(logits, state.rows, state.points)
     if pool.norm == "l1" and hit.any():
         far = norms.distance(state.points, state.origins, "l1") > pool.eps[state.rows]
         hit &= ~far

@@ -184,12 +184,12 @@ def _climb(
     middle, height, fools = points[:0], sizes[:0], rows[:0] > 0
     for step in range(steps):
         seen = pool.oracle.gradients(points, losses.at(objective, rows), pool.ids[rows])
-        gradient, hit = seen.gradient, pool.fooled(seen.logits, rows)
+        gradient, hit = seen.gradient, pool.fooled(seen.logits, rows, points)
         if step == half:
             middle, height, fools = points.clone(), seen.objective.to(points.dtype), hit.clone()
         if hit.any():
             pool.keep(rows[hit], points[hit], fooled=True)
-            if stop:
+            if stop and not pool.patient:
                 rows, points, origins, gradient, radii, sizes = without(
                     hit, rows, points, origins, gradient, radii, sizes
                 )
@@ -201,7 +201,7 @@ def _climb(
             points, gradient, origins, radii, pool.norm, sizes, spread=_SPREAD, even=step >= half, out=points
         )  # fmt: skip
     logits = pool.oracle.logits(points, pool.ids[rows])
-    hit = pool.fooled(logits, rows)
+    hit = pool.fooled(logits, rows, points)
     if len(middle):
         better = (height > objective(logits, rows)) & (fools | ~hit)
         points[better], hit[better] = middle[better], fools[better]

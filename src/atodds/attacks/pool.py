@@ -79,18 +79,35 @@ class Pool:
         if fooled:
             self.found[rows] = True
 
-    def fooled(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """(M,) whether these logits, of the images at `rows`, are what the attack wants: the target, or any answer
-        but the label, and outputs that are no numbers are none.
+    def fooled(self, logits: Tensor, rows: Tensor, points: Tensor) -> Tensor:
+        """(M,) whether these logits, of the points for the images at `rows`, are what the attack wants: the target, or
+        any answer but the label, and outputs that are no numbers are none.
+
+        Where the attack runs in reduced precision, those that seem to fool are shown to the model in its own too: an
+        image that leaves for an error of rounding would count as robust.
 
         Raises:
             ArgumentError: a label or target that the model has no logit for.
         """
         losses.known(logits, *self.highest)
+        hit = self._wanted(logits, rows)
+        if self.oracle.reduced and hit.any():
+            at = hit.nonzero()[:, 0]
+            shown = points.view(-1, *self.images.shape[1:]).index_select(0, at)
+            hit[at] = self._wanted(self.oracle.logits(shown, self.ids[rows[at]], exact=True), rows[at])
+        return hit
+
+    def _wanted(self, logits: Tensor, rows: Tensor) -> Tensor:
         prediction = logits.argmax(1)
         if self.targets is not None:
             return prediction == self.targets[rows]
         return (prediction != self.labels[rows]) | ~logits.amax(1).isfinite()
+
+    @property
+    def patient(self) -> bool:
+        """Whether no image leaves before the end: what fools an average over a few passes may not fool the next, and
+        the further an attack climbs the surer its proposal is."""
+        return self.oracle.eot > 1
 
     def radii(self, rows: Tensor, share: float = 1.0) -> Tensor:
         """(M,) a share of eps for the images at `rows`, in their type."""
@@ -104,7 +121,8 @@ class Pool:
         """(N, K - 1) all classes but the label, the most likely at the image first. One forward pass an image; images
         that fool already are found."""
         logits = self.oracle.logits(self.images, self.ids)
-        self.found |= self.fooled(logits, torch.arange(len(logits), device=logits.device))
+        rows = torch.arange(len(logits), device=logits.device)
+        self.found |= self.fooled(logits, rows, self.images)
         ranked: Tensor = torch.sort(logits, dim=1, descending=True, stable=True).indices
         return ranked.masked_select(ranked != self.labels[:, None]).view(len(logits), -1)
 

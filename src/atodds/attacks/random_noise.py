@@ -47,7 +47,7 @@ def random_noise(
         rows = torch.arange(len(images), device=pool.images.device)
         for query in range(queries):
             points = _edge(pool, rows, seed, query)
-            hit = pool.fooled(pool.oracle.logits(points, pool.ids[rows]), rows)
+            hit = pool.fooled(pool.oracle.logits(points, pool.ids[rows]), rows, points)
             pool.keep(rows[hit], points[hit], fooled=True)
             rows = rows[~hit]
             if len(rows) == 0:

@@ -11,12 +11,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
+from atodds.attacks.auto_pgd import auto_pgd, auto_pgd_targeted
 from atodds.attacks.fast_adaptive_boundary import fab, fab_targeted
 from atodds.attacks.gradient_sign import fgsm, ifgsm, pgd
+from atodds.attacks.pool import Balls
 from atodds.attacks.random_noise import random_noise
 from atodds.attacks.square import square
 from atodds.errors import ArgumentError, UnknownNameError
@@ -38,6 +42,7 @@ class Attack:
         passes: an upper bound of an image's passes, from the settings: what the progress bar counts.
         norms: those that it works in.
         black_box: it asks for no gradient.
+        nested: it adapts to the ball, so that what it misses in one it is not expected to find in a smaller one.
         summary: one line.
     """
 
@@ -47,6 +52,7 @@ class Attack:
     passes: Callable[[Mapping[str, Setting]], int]
     norms: tuple[Norm, ...] = NORMS
     black_box: bool = False
+    nested: bool = False
 
     @property
     def summary(self) -> str:
@@ -58,6 +64,11 @@ class Attack:
         """Its settings, and what they are unless said otherwise."""
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _CALL}
+
+    @property
+    def kinds(self) -> dict[str, object]:
+        """The types of its settings."""
+        return dict(get_type_hints(self.function))
 
 
 def _int(settings: Mapping[str, Setting], name: str) -> int:
@@ -75,15 +86,59 @@ ATTACKS: dict[str, Attack] = {
         Attack("fgsm", fgsm, 1, lambda _: 2),
         Attack("ifgsm", ifgsm, 2, lambda s: 2 * _int(s, "steps") + 1),
         Attack("pgd", pgd, 3, lambda s: (2 * _int(s, "steps") + 1) * _int(s, "restarts")),
-        Attack("fab", fab, 1, lambda s: (2 * _int(s, "classes") + 1) * _times(s, "steps", "restarts") + 1),
-        Attack("fab_targeted", fab_targeted, 1, lambda s: 3 * _times(s, "classes", "steps", "restarts") + 1),
-        Attack("square", square, 1, lambda s: (_int(s, "queries") + 1) * _int(s, "restarts"), black_box=True),
+        Attack("auto_pgd", auto_pgd, 1, lambda s: (2 * _int(s, "steps") + 5) * _int(s, "restarts"), nested=True),
+        Attack(
+            "auto_pgd_targeted",
+            auto_pgd_targeted,
+            1,
+            lambda s: (2 * _int(s, "steps") + 5) * _int(s, "classes") + 1,
+            nested=True,
+        ),
+        Attack(
+            "fab",
+            fab,
+            1,
+            lambda s: (2 * _int(s, "classes") + 1) * _times(s, "steps", "restarts") + 1,
+            nested=True,
+        ),
+        Attack(
+            "fab_targeted",
+            fab_targeted,
+            1,
+            lambda s: 3 * _times(s, "classes", "steps", "restarts") + 1,
+            nested=True,
+        ),
+        Attack(
+            "square",
+            square,
+            1,
+            lambda s: (_int(s, "queries") + 1) * _int(s, "restarts"),
+            black_box=True,
+            nested=True,
+        ),
         Attack("random_noise", random_noise, 1, lambda s: _int(s, "queries"), black_box=True),
     )
 }
 
-PRESETS: dict[str, str] = {"basic": "fgsm,pgd"}
-"""Names for lists of attacks."""
+PRESETS: dict[str, str] = {
+    "basic": "fgsm,pgd",
+    "standard": "auto_pgd(restarts={restarts}),auto_pgd_targeted(classes={targets},loss={targeted}),"
+    "fab_targeted,square",
+    "plus": "auto_pgd(restarts=5),auto_pgd(loss={dlr},restarts=5),fab(restarts=5),square,"
+    "auto_pgd_targeted(loss={targeted}),fab_targeted",
+    "rand": "auto_pgd,auto_pgd(loss={dlr})",
+    "quick": "auto_pgd(steps=20),auto_pgd_targeted(classes=4,steps=30,loss={targeted})",
+}
+"""Names for lists of attacks: "standard", "plus" and "rand" are those of AutoAttack (Croce & Hein, 2020)."""
+
+OF_AUTO_ATTACK = ("standard", "plus", "rand")
+"""Presets that the field knows by these names."""
+
+FEW = 4
+"""With fewer classes, presets attack the margin in the place of the DLR loss, which is not defined for them."""
+
+EOT: dict[str, int] = {"rand": 20}
+"""Passes that presets average over, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -106,18 +161,32 @@ class Spec:
         return f"{self.attack.name}({changed})" if changed else self.attack.name
 
     @property
+    def least_classes(self) -> int:
+        """The fewest classes that it works with."""
+        if ("loss", "dlr") not in self.settings:
+            return 2
+        return 4 if self.attack.name == "auto_pgd_targeted" else 3
+
+    @property
     def passes(self) -> int:
         """The most passes that an image can take."""
         return self.attack.passes(dict(self.settings))
 
     def run(
-        self, model: Oracle, images: Tensor, labels: Tensor, threat: Threat, *, ids: Tensor | None, seed: int
+        self,
+        model: Oracle,
+        images: Tensor,
+        labels: Tensor,
+        threat: Threat | Balls,
+        *,
+        ids: Tensor | None,
+        seed: int,
     ) -> Tensor:
         """The attack's proposals with these settings; arguments and result as in every attack."""
         return self.attack.function(model, images, labels, threat, ids=ids, seed=seed, **dict(self.settings))
 
     def check(self, norm: Norm) -> None:
-        """Try the first passes with these settings on one image of two pixels that is misclassified from the start, so
+        """Try the first passes with these settings on one image of four pixels that is misclassified from the start, so
         that a setting that cannot work is found before any long work.
 
         Raises:
@@ -129,7 +198,7 @@ class Spec:
             if next(passes, None) is None:
                 raise _EnoughError
 
-        image, oracle = torch.tensor([[[[0.25, 0.75]]]]), Oracle(nn.Flatten(), batch_size=1, on_passes=count)
+        image, oracle = torch.tensor([[[[0.25, 0.75, 0.0, 0.5]]]]), Oracle(nn.Flatten(), batch_size=1, on_passes=count)
         with suppress(_EnoughError):
             self.run(oracle, image, torch.tensor([0]), Threat(norm, 0.125), ids=None, seed=0)
 
@@ -142,37 +211,57 @@ class _EnoughError(Exception):
     """A check has seen enough."""
 
 
-def parse(attacks: str | Sequence[str], norm: Norm) -> tuple[Spec, ...]:
+def pieces(attacks: str | Sequence[str]) -> tuple[str, ...]:
+    """The texts of a list of attacks, one for each preset or attack.
+
+    Raises:
+        ArgumentError: neither a text nor several.
+    """
+    texts = [attacks] if isinstance(attacks, str) else attacks
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise ArgumentError("attacks", attacks, "not the name of an attack", "Write names: 'fgsm,pgd(steps=100)'.")
+    return tuple(piece for text in texts for piece in _split(text))
+
+
+def parse(attacks: str | Sequence[str], norm: Norm, classes: int | None = None) -> tuple[Spec, ...]:
     """The attacks that a text or a list of texts names, in order.
 
     Args:
         attacks: a preset, a name, a name with settings, or several of these, separated by commas.
         norm: the norm that all of them must work in.
+        classes: that the model tells apart; None for enough of them.
 
     Raises:
         UnknownNameError: no such attack or setting.
-        ArgumentError: not readable, none at all, one twice, or one that does not work in the norm.
+        ArgumentError: not readable, none at all, one twice, or one that does not work in the norm or with so few
+            classes.
     """
-    texts = [attacks] if isinstance(attacks, str) else attacks
-    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
-        raise ArgumentError("attacks", attacks, "not the name of an attack", "Write names: 'fgsm,pgd(steps=100)'.")
-    pieces = [piece for text in texts for piece in _split(text)]
-    specs = [spec for piece in pieces for spec in _expanded(piece)]
+    specs = [spec for piece in pieces(attacks) for spec in _expanded(piece, norm, classes)]
     if not specs:
         raise ArgumentError("attacks", attacks, "no attack named", f"Choose from {', '.join(sorted(ATTACKS))}.")
     for spec in specs:
         if norm not in spec.attack.norms:
             known = ", ".join(spec.attack.norms)
             raise ArgumentError("attacks", spec.name, f"does not work in {norm}", f"It works in {known}.")
+        if classes is not None and classes < spec.least_classes:
+            problem = f"the DLR loss needs {spec.least_classes} classes, and the model has {classes}"
+            raise ArgumentError("attacks", spec.name, problem, "Attack the margin: loss=margin.")
         if specs.count(spec) > 1:
             raise ArgumentError("attacks", spec.name, "named twice", "Name each attack once.")
     return tuple(specs)
 
 
-def _expanded(piece: str) -> list[Spec]:
-    if piece in PRESETS:
-        return [_spec(part) for part in _split(PRESETS[piece])]
-    return [_spec(piece)]
+def _expanded(piece: str, norm: Norm, classes: int | None) -> list[Spec]:
+    if piece not in PRESETS:
+        return [_spec(piece)]
+    few = classes is not None and classes < FEW
+    blanks = {
+        "dlr": "margin" if few else "dlr",
+        "targeted": "margin" if few else None,
+        "restarts": 5 if norm == "l1" else 1,
+        "targets": 5 if norm == "l1" else 9,
+    }
+    return [_spec(part) for part in _split(PRESETS[piece].format(**blanks))]
 
 
 def _spec(text: str) -> Spec:
@@ -197,7 +286,7 @@ def _spec(text: str) -> Spec:
     for key, value in given.items():
         if key not in defaults:
             raise UnknownNameError.among(f"attacks: setting of {attack.name}", key, defaults)
-        if not _fits(value, defaults[key]):
+        if not _fits(value, attack.kinds[key]):
             way_out = f"It is {_written(defaults[key])} unless said otherwise."
             raise ArgumentError(f"attacks: {attack.name}({key}=)", value, "of the wrong type", way_out)
         if isinstance(value, float) and not math.isfinite(value):
@@ -228,12 +317,15 @@ def _literal(node: ast.expr) -> Setting:
     raise ValueError
 
 
-def _fits(value: Setting, default: Setting) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if default is None or isinstance(default, float):
-        return value is None or isinstance(value, (int, float))
-    return isinstance(value, type(default))
+def _fits(value: Setting, kind: object) -> bool:
+    """Whether a value is of an annotated type. A word stands for any literal: the attack knows which there are."""
+    if isinstance(kind, UnionType) or get_origin(kind) is Union:
+        return any(_fits(value, one) for one in get_args(kind))
+    if get_origin(kind) is Literal:
+        return isinstance(value, str)
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind
 
 
 def _split(text: str) -> list[str]:

@@ -92,7 +92,12 @@ def bench(
         str | None,
         typer.Option(help="Attack in bfloat16 or float16; verdicts stay in full precision.", show_default="float32"),
     ] = None,
-    eot: Annotated[int, typer.Option(help="Passes that each answer of a random model is averaged over.")] = 1,
+    eot: Annotated[
+        int | None,
+        typer.Option(
+            help="Passes that answers and verdicts of a random model are averaged over. [default: 1; 20 for rand]"
+        ),
+    ] = None,
     alone: Annotated[
         bool, typer.Option("--alone", help="Run every attack on every image, also those fooled before.")
     ] = False,

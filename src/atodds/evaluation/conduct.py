@@ -40,7 +40,7 @@ class Settings:
 
     seed: int = 0
     precision: str | None = None
-    eot: int = 1
+    eot: int | None = None
     alone: bool = False
     keep: bool | None = None
     workers: int = 1
@@ -63,6 +63,7 @@ def conduct(
     ball = parse_norm(norm)
     budgets = parse_eps_list(eps, ball)
     specs = registry.parse(attacks, ball)
+    settings = _averaged(attacks, settings)
     question = _question(ball, settings)
     for spec in specs:
         spec.check(ball)
@@ -72,10 +73,12 @@ def conduct(
     infos = tuple(known)
     if settings.workers > 1:
         executor.tickets(brought)
+    earlier = Store.open(place) if Folder(place).exists("run.json") else None
+    outputs = {info.id: _outputs(info, model, images, earlier) for info, model in known.items()}
+    specs = registry.parse(attacks, ball, min(outputs.values()))
     lanes = plan(infos, images, budgets, specs, question, chunk=settings.chunk)
     sample, budget = battery.sampled(budgets, images)
     looks = _looks(infos, lanes, images)
-    earlier = Store.open(place) if Folder(place).exists("run.json") else None
     manifest = Manifest(
         models=infos,
         data=_described(images),
@@ -85,11 +88,13 @@ def conduct(
         alone=settings.alone,
         seed=settings.seed,
         precision=question.precision,
-        eot=settings.eot,
+        eot=question.eot,
         keep=_keeps(settings, images, len(infos)),
         jobs=tuple(job.key for lane in lanes for job in lane.jobs),
         looks=(*looks.before.values(), *looks.battery.values(), looks.after),
         batch_sizes={},
+        outputs=outputs,
+        random=(),
         command=settings.command,
         commit=commit(),
         versions=versions(),
@@ -104,7 +109,8 @@ def conduct(
         found = earlier.get_findings(looks.before[info.id]) if earlier else None
         seen[looks.before[info.id]] = audit.before(info, model, images, batching) if found is None else found
         sizes[info.id] = _measured(model, images, batching)
-    store = Store.create(place, replace(manifest, batch_sizes=sizes))
+    random = tuple(info.id for info in infos if _says(seen[looks.before[info.id]], audit.RANDOM))
+    store = Store.create(place, replace(manifest, batch_sizes=sizes, random=random))
     for key, findings in seen.items():
         store.put_findings(key, findings)
     with progress.bar(lanes, shown=settings.progress) as told:
@@ -116,14 +122,48 @@ def conduct(
     for info, model in known.items():
         if store.get_findings(looks.battery[info.id]) is None:
             batching = Batching(BatchSizes(*sizes[info.id]))
-            steady = _is_steady(seen[looks.before[info.id]], settings.eot)
+            steady = _is_steady(seen[looks.before[info.id]], question.eot)
             said = battery.battery(
                 info, model, sample, ball, budget, store.table(),
-                seed=settings.seed, eot=settings.eot, batching=batching,
+                seed=settings.seed, eot=question.eot, batching=batching,
             ) if steady else ()  # fmt: skip
             store.put_findings(looks.battery[info.id], said)
-    store.put_findings(looks.after, battery.after(store.manifest, store.table()))
+    claims = _claims(attacks, infos, min(outputs.values()), settings)
+    store.put_findings(looks.after, (*battery.after(store.manifest, store.table()), *claims))
     return store
+
+
+def _averaged(attacks: str | Sequence[str], settings: Settings) -> Settings:
+    """The settings with the passes that a preset averages over, where nothing else was asked for."""
+    named = registry.pieces(attacks)
+    wanted = max((registry.EOT.get(piece, 1) for piece in named), default=1)
+    return replace(settings, eot=wanted) if settings.eot is None else settings
+
+
+def _outputs(info: ModelInfo, model: nn.Module, images: ImageSet, earlier: Store | None) -> int:
+    """How many classes a model tells apart: as an earlier run has seen, or in a pass on two images."""
+    seen = earlier.manifest.outputs.get(info.id) if earlier else None
+    two = images.images(range(min(2, len(images))))
+    return seen or audit.first_pass(info, Oracle(model, batch_size=len(two)), two).shape[1]
+
+
+def _claims(attacks: str | Sequence[str], infos: Sequence[ModelInfo], fewest: int, settings: Settings) -> list[Finding]:
+    """Where a run that was asked for a preset of AutoAttack is not what the field means by it."""
+    presets = [piece for piece in registry.pieces(attacks) if piece in registry.OF_AUTO_ATTACK]
+    reasons = [
+        (fewest < registry.FEW, f"{fewest} classes: attacks on the margin took the place of those on the DLR loss"),
+        (_PRECISIONS[settings.precision] != "full", f"the attacks ran in {settings.precision}"),
+    ]
+    measured = "; ".join(reason for holds, reason in reasons if holds)
+    meaning = "Figures of others under this name were made another way. The verdicts here hold as they are."
+    return [
+        Finding(
+            "not the standard AutoAttack", "note", info.id, measured, meaning,
+            f"Name the attacks when you publish the figures, not only {' and '.join(presets)}.",
+        )
+        for info in infos
+        if presets and measured
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -147,8 +187,11 @@ def _is_steady(seen: Sequence[Finding], eot: int) -> bool:
     """Whether two attacks on a model can be compared: not where it is random and nothing averages over that, or where
     what it says of an image depends on the others. The audit has said so, and each comparison would only say it again.
     """
-    checks = {finding.check for finding in seen}
-    return audit.BATCH not in checks and (audit.RANDOM not in checks or eot > 1)
+    return not _says(seen, audit.BATCH) and (eot > 1 or not _says(seen, audit.RANDOM))
+
+
+def _says(seen: Sequence[Finding], check: str) -> bool:
+    return any(finding.check == check for finding in seen)
 
 
 def described(name: str, model: nn.Module) -> ModelInfo:
@@ -168,7 +211,12 @@ def _question(norm: Norm, settings: Settings) -> Question:
         way_out = "Choose float32, bfloat16 or float16. Verdicts are always in the model's own precision."
         raise ArgumentError("precision", settings.precision, "not a number format that attacks run in", way_out)
     batch_size = 1 if settings.batch_size is None else settings.batch_size
-    counts = {"eot": settings.eot, "workers": settings.workers, "chunk": settings.chunk, "batch_size": batch_size}
+    counts = {
+        "eot": 1 if settings.eot is None else settings.eot,
+        "workers": settings.workers,
+        "chunk": settings.chunk,
+        "batch_size": batch_size,
+    }
     for name, value in (counts | {"seed": settings.seed}).items():
         if type(value) is not int:
             raise ArgumentError(name, value, f"a {type(value).__name__}, not an int", "Give a whole number.")
@@ -177,7 +225,7 @@ def _question(norm: Norm, settings: Settings) -> Question:
             raise ArgumentError(name, value, "nothing to do", "Give 1 or more.")
     if not -(1 << 63) <= settings.seed < 1 << 63:
         raise ArgumentError("seed", settings.seed, "more than 64 bits", "Give a smaller number.")
-    return Question(norm, settings.seed, _PRECISIONS[settings.precision], settings.eot, settings.alone)
+    return Question(norm, settings.seed, _PRECISIONS[settings.precision], counts["eot"], settings.alone)
 
 
 def _check_reach(norm: Norm, budgets: Sequence[Budget], images: ImageSet) -> None:

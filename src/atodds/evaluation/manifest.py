@@ -66,6 +66,8 @@ class Manifest:
         jobs: keys of all jobs, in the order of the plan.
         looks: keys of what the audit found.
         batch_sizes: model id -> images at once, in forward passes and with backward passes.
+        outputs: model id -> number of logits.
+        random: ids of the models that gave one image different answers: verdicts on them average over passes.
         command, commit, versions, machine, created: how it was made.
     """
 
@@ -82,6 +84,8 @@ class Manifest:
     jobs: tuple[str, ...]
     looks: tuple[str, ...]
     batch_sizes: dict[str, tuple[int, int]]
+    outputs: dict[str, int]
+    random: tuple[str, ...]
     command: str
     commit: str
     versions: dict[str, str]
@@ -165,6 +169,8 @@ def _manifest(said: dict[str, Any]) -> Manifest:
         jobs=tuple(_is(key, str) for key in said["jobs"]),
         looks=tuple(_is(key, str) for key in said["looks"]),
         batch_sizes={model: (_count(a), _count(b)) for model, (a, b) in said["batch_sizes"].items()},
+        outputs={_is(model, str): _count(number) for model, number in said["outputs"].items()},
+        random=tuple(_is(model, str) for model in said["random"]),
         command=_is(said["command"], str),
         commit=_is(said["commit"], str),
         versions=_texts(said["versions"]),

@@ -1,9 +1,15 @@
 """The jobs of a run, and their names: the hash of all that determines a job's result.
 
-Jobs come in lanes: the images of one chunk, on one model, one job after the other. Within a lane, eps ascends, and at
-each eps the attacks run in the order in which they were given; an image that an earlier job of the lane has fooled
-within eps is left out. A job's key covers those earlier jobs, so it covers which images it attacks. Lanes are
-independent of each other.
+Jobs come in lanes: the images of one chunk, on one model, one job after the other. A job runs one attack on each image
+at the largest of the job's levels within which no earlier job of the lane has fooled it, unless the attack was tried
+there. So a job's key covers the earlier ones: it covers which images it attacks, and at which eps. Lanes do not depend
+on each other.
+
+The levels ascend, a job for each budget and attack, where an attack may find in a small ball what it misses in a larger
+one. Where no attack of the list is expected to, the closest fooling image is looked for first, and then every image is
+attacked just below the smallest distance found for it, in as many rounds as there are budgets: each round either leaves
+an image standing at its level, and then at all smaller ones, or fools it and so lowers its level. Most images are done
+after the first.
 """
 
 import hashlib
@@ -12,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from atodds.attacks.registry import Spec
+from atodds.attacks.registry import Spec, parse
 from atodds.data.images import ImageSet
 from atodds.evaluation.manifest import ModelInfo
 from atodds.evaluation.schema import CLEAN
@@ -21,25 +27,26 @@ from atodds.threat import Budget, Norm
 CHUNK = 256
 """Images of a lane, at most."""
 
-_CODE = 1
+_CODE = 2
 """Raised by one when the evaluation itself judges otherwise, so that old results are not taken for new."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One attack at one budget on the images of a lane.
+    """One attack on the images of a lane.
 
     Attributes:
         key: 32 hex digits, the hash of all that determines the result.
         attack: name with settings, or "clean" for the images themselves.
-        eps: budget; 0 for the clean images.
-        parents: keys of the jobs whose fooled images it leaves out.
+        levels: budgets to choose from for each image, ascending; none for the clean images, and where the closest
+            fooling image is looked for at any distance.
+        parents: keys of the jobs whose results it knows.
         weight: passes at most, what a progress bar counts.
     """
 
     key: str
     attack: str
-    eps: float
+    levels: tuple[float, ...]
     parents: tuple[str, ...]
     weight: int
 
@@ -63,6 +70,13 @@ class Question:
     precision: str
     eot: int
     alone: bool
+
+
+CLOSEST = "fab(classes=1,steps=10)"
+"""The search for the closest fooling images, where budgets are decided from the largest down."""
+
+_LATER = 0.2
+"""A round is expected to take so much of the time of the one before it."""
 
 
 def plan(
@@ -100,17 +114,26 @@ def _jobs(
     model: ModelInfo, data: str, count: int, budgets: Sequence[Budget], attacks: Sequence[Spec], question: Question
 ) -> tuple[Job, ...]:
     shared = [_CODE, model.id, model.fingerprint, data, question.norm, question.seed, question.precision, question.eot]
-    clean = Job(_key([*shared, CLEAN]), CLEAN, 0.0, (), count)
-    jobs = [clean]
-    for budget in budgets:
-        if budget.value == 0:
-            continue
-        for spec in attacks:
-            before = (job for job in jobs if not question.alone or job.attack in (CLEAN, spec.name))
-            parents = tuple(job.key for job in before)
-            settings = sorted((key, repr(value)) for key, value in spec.settings)
-            what = [*shared, spec.attack.name, spec.attack.version, settings, repr(budget.value), parents]
-            jobs.append(Job(_key(what), spec.name, budget.value, parents, count * (spec.passes + 1)))
+    jobs = [Job(_key([*shared, CLEAN]), CLEAN, (), (), count)]
+
+    def add(spec: Spec, levels: tuple[float, ...], times: float = 1) -> None:
+        before = (job for job in jobs if not question.alone or job.attack in (CLEAN, spec.name))
+        parents = tuple(job.key for job in before)
+        settings = sorted((key, repr(value)) for key, value in spec.settings)
+        what = [*shared, spec.attack.name, spec.attack.version, settings, [repr(level) for level in levels], parents]
+        jobs.append(Job(_key(what), spec.name, levels, parents, max(1, round(times * count * (spec.passes + 1)))))
+
+    levels = tuple(budget.value for budget in budgets if budget.value > 0)
+    if len(levels) > 1 and not question.alone and all(spec.attack.nested for spec in attacks):
+        (closest,) = parse(CLOSEST, question.norm)
+        add(closest, ())
+        for turn in range(len(levels)):
+            for spec in attacks:
+                add(spec, levels, _LATER**turn)
+    else:
+        for level in levels:
+            for spec in attacks:
+                add(spec, (level,))
     return tuple(jobs)
 
 

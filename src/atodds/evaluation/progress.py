@@ -54,7 +54,7 @@ class _Counter:
         self.weight += job.weight
         self.there += there
         self.images_done += 0 if there else self.images[job.key]
-        self._show(job.attack if job.eps == 0 else f"{job.attack} at {job.eps:.4g}")
+        self._show(f"{job.attack} at {job.levels[0]:.4g}" if len(job.levels) == 1 else job.attack)
 
     def _show(self, what: str) -> None:
         seconds = self.display.tasks[0].elapsed or 0

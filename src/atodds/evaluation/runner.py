@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from atodds.attacks import registry
+from atodds.attacks.pool import Balls
 from atodds.batching import Batching, BatchSizes
 from atodds.data.images import ImageSet
 from atodds.evaluation.manifest import Manifest, ModelInfo
@@ -20,7 +21,7 @@ from atodds.evaluation.schema import CLEAN, Judged, judge, verdicts, within
 from atodds.evaluation.shards import IMAGES, Footer
 from atodds.evaluation.store import Store
 from atodds.oracle import Oracle, Precision
-from atodds.threat import Threat, parse_norm
+from atodds.threat import parse_norm
 
 OnPasses = Callable[[int, int], None]
 """Called with the number of forward and backward passes as they are made."""
@@ -70,23 +71,29 @@ def run_lane(lane: Lane, site: Site, progress: Progress) -> None:
     model, batching = site.models[lane.model], _batching(manifest, lane.model)
     batch: _Batch | None = None
     clean = torch.zeros(0)
-    reached: dict[str, Tensor] = {}
+    known: dict[str, _Known] = {}
     ids = torch.from_numpy(site.images.ids[list(lane.positions)])
     for job in lane.jobs:
         there = site.store.get(job.key)
         if there is None:
             began = time.perf_counter()
             batch = batch or _load(site, lane, model)
-            oracle = Oracle(model, batch_size=batching, on_passes=progress.passes, strict=False)
+            oracle = Oracle(
+                model,
+                batch_size=batching,
+                eot=_verdict_passes(manifest, lane.model),
+                on_passes=progress.passes,
+                strict=False,
+            )
             runner = _Runner(manifest, job, lane, oracle, batch)
-            table, kept = runner.clean() if job.attack == CLEAN else runner.attack(_left(job, batch, reached), clean)
+            table, kept = runner.clean() if job.attack == CLEAN else runner.attack(*_open(job, batch, known), clean)
             footer = runner.footer(time.perf_counter() - began)
             site.store.put(table, footer, kept if manifest.keep and job.attack != CLEAN else None)
         else:
             table = there[0]
         if job.attack == CLEAN:
             clean = torch.from_numpy(table["clean"].to_numpy().astype(np.int64))
-        reached[job.key] = _distances(table, ids, manifest.norm)
+        known[job.key] = _Known.of(job, table, ids, manifest.norm)
         progress.job(job, there is not None)
 
 
@@ -102,20 +109,23 @@ class _Runner:
         """The verdicts on the images themselves."""
         ids, images, labels = self.batch.ids, self.batch.images, self.batch.labels
         judged = judge(images, images, labels, self.oracle.logits(images, ids))
-        return self._rows(slice(None), judged.prediction, judged, (torch.ones_like(ids), torch.zeros_like(ids))), None
+        passes = torch.full_like(ids, self.oracle.eot), torch.zeros_like(ids)
+        return self._rows(slice(None), torch.zeros(len(ids)), judged.prediction, judged, passes), None
 
-    def attack(self, rows: Tensor, clean: Tensor) -> tuple[pa.Table, pa.Table]:
-        """The verdicts on what the attack proposes for the images at `rows`, and the images that fool."""
+    def attack(self, rows: Tensor, eps: Tensor, clean: Tensor) -> tuple[pa.Table, pa.Table]:
+        """The verdicts on what the attack proposes for the images at `rows`, each within its eps, and the images that
+        fool."""
         if len(rows) == 0:
             return self._nothing()
         (spec,) = registry.parse(self.job.attack, self.norm)
         ids, images, labels = self.batch.ids[rows], self.batch.images[rows], self.batch.labels[rows]
         attacker = self._attacker()
-        threat, seed = Threat(self.norm, self.job.eps), self.manifest.seed
-        proposals = spec.run(attacker, images, labels, threat, ids=ids, seed=seed)
+        proposals = spec.run(
+            attacker, images, labels, Balls(self.norm, eps), ids=ids, seed=self.manifest.seed
+        )  # fmt: skip
         judged = judge(images, proposals, labels, self.oracle.logits(proposals, ids))
         forwards, backwards = attacker.passes().of(ids.cpu())
-        table = self._rows(rows, clean[rows.cpu()], judged, (forwards + 1, backwards))
+        table = self._rows(rows, eps, clean[rows.cpu()], judged, (forwards + self.oracle.eot, backwards))
         hit = judged.fooled
         before = self.oracle.logits(images[hit], ids[hit]) if self.manifest.keep and hit.any() else None
         return table, _images(ids[hit], images[hit], proposals[hit], before, judged.confidence[hit])
@@ -129,7 +139,6 @@ class _Runner:
             model=info.id,
             weights=info.fingerprint,
             data=self.lane.data,
-            eps=self.job.eps,
             versions=versions(),
             device=str(self.oracle.device),
             precision=self.manifest.precision,
@@ -147,7 +156,9 @@ class _Runner:
             strict=False,
         )
 
-    def _rows(self, rows: Tensor | slice, clean: Tensor, judged: Judged, passes: tuple[Tensor, Tensor]) -> pa.Table:
+    def _rows(
+        self, rows: Tensor | slice, eps: Tensor, clean: Tensor, judged: Judged, passes: tuple[Tensor, Tensor]
+    ) -> pa.Table:
         return verdicts(
             model=self.lane.model,
             data=self.data,
@@ -156,7 +167,7 @@ class _Runner:
             clean=clean,
             attack=self.job.attack,
             norm=self.norm,
-            eps=self.job.eps,
+            eps=eps,
             judged=judged,
             passes=passes,
             seed=self.manifest.seed,
@@ -166,24 +177,49 @@ class _Runner:
         none = torch.zeros(0, dtype=torch.int64, device=self.batch.ids.device)
         empty = self.batch.images[:0]
         judged = judge(empty, empty, none, torch.zeros(0, 2, device=none.device))
-        return self._rows(none, none, judged, (none, none)), _images(none, empty, empty, None, none)
+        return self._rows(none, none.double(), none, judged, (none, none)), _images(none, empty, empty, None, none)
 
 
-def _left(job: Job, batch: _Batch, reached: Mapping[str, Tensor]) -> Tensor:
-    """Positions in the lane of the images that no parent of the job has fooled within its budget; the clean images are
-    one, so none of these is misclassified."""
-    nearest = torch.stack([reached[parent] for parent in job.parents]).amin(0)
-    left = ~within(nearest, job.eps)
-    return left.nonzero().squeeze(1).to(batch.ids.device)
+@dataclass(frozen=True)
+class _Known:
+    """What a finished job says of each image of its lane.
+
+    Attributes:
+        attack: name with settings.
+        distance: (n,) at which it fooled the image; infinite where it did not.
+        eps: (n,) at which it was tried; NaN where it was not, or at no eps in particular.
+    """
+
+    attack: str
+    distance: Tensor
+    eps: Tensor
+
+    @classmethod
+    def of(cls, job: Job, table: pa.Table, ids: Tensor, norm: str) -> "_Known":
+        """What the rows of a job say."""
+        distance = torch.full((len(ids),), torch.inf, dtype=torch.float64)
+        eps = torch.full_like(distance, torch.nan)
+        place = {image: row for row, image in enumerate(ids.tolist())}
+        for row in table.select(["image", norm, "eps"]).to_pylist():
+            distance[place[row["image"]]] = row[norm]
+            eps[place[row["image"]]] = torch.nan if row["eps"] is None else row["eps"]
+        return cls(job.attack, distance, eps)
 
 
-def _distances(table: pa.Table, ids: Tensor, norm: str) -> Tensor:
-    """(n,) the distance at which a job fooled each image of its lane, infinite where it did not."""
-    found = torch.full((len(ids),), torch.inf, dtype=torch.float64)
-    place = {image: row for row, image in enumerate(ids.tolist())}
-    for image, distance in zip(table["image"].to_pylist(), table[norm].to_numpy().tolist(), strict=True):
-        found[place[image]] = distance
-    return found
+def _open(job: Job, batch: _Batch, known: Mapping[str, _Known]) -> tuple[Tensor, Tensor]:
+    """Positions in the lane of the images that a job attacks, and the eps of each; no limit is infinite."""
+    parents = [known[parent] for parent in job.parents]
+    nearest = torch.stack([parent.distance for parent in parents]).amin(0)
+    eps = torch.full_like(nearest, -1)
+    for level in job.levels:
+        eps[~within(nearest, level)] = level
+    if not job.levels:
+        eps[nearest > 0] = torch.inf
+    for parent in parents:
+        if parent.attack == job.attack:
+            eps[parent.eps == eps] = -1
+    rows = (eps >= 0).nonzero()[:, 0]
+    return rows.to(batch.ids.device), eps[rows]
 
 
 def _load(site: Site, lane: Lane, model: nn.Module) -> _Batch:
@@ -200,6 +236,14 @@ def _load(site: Site, lane: Lane, model: nn.Module) -> _Batch:
 def _batching(manifest: Manifest, model: str) -> Batching:
     sizes = manifest.batch_sizes.get(model)
     return Batching(BatchSizes(*sizes) if sizes else None)
+
+
+VERDICT = 20
+"""Passes that a verdict on a random model averages over, at least."""
+
+
+def _verdict_passes(manifest: Manifest, model: str) -> int:
+    return max(VERDICT, manifest.eot) if model in manifest.random else 1
 
 
 def _info(manifest: Manifest, model: str) -> ModelInfo:

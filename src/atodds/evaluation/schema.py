@@ -92,7 +92,7 @@ def verdicts(
     clean: Tensor,
     attack: str,
     norm: Norm,
-    eps: float | None,
+    eps: Tensor,
     judged: Judged,
     passes: tuple[Tensor, Tensor],
     seed: int,
@@ -100,7 +100,8 @@ def verdicts(
     """One row an image, in the order of `images` (ids).
 
     Args:
-        model, data, attack, norm, eps, seed: what is the same for all rows.
+        model, data, attack, norm, seed: what is the same for all rows.
+        eps: (N,) budgets; null in the table where infinite.
         images, labels, clean: (N,) ids, labels, and predictions on the images themselves.
         judged: the verdicts.
         passes: (N,) forward and backward passes, the judge's own forward pass included.
@@ -114,7 +115,7 @@ def verdicts(
         "clean": _numbers(clean),
         "attack": [attack] * count,
         "norm": [norm] * count,
-        "eps": [eps] * count,
+        "eps": [None if budget == torch.inf else budget for budget in eps.tolist()],
         "target": [None] * count,
         "prediction": _numbers(judged.prediction),
         "fooled": _numbers(judged.fooled),

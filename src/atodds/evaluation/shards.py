@@ -37,7 +37,6 @@ class Footer:
         attack: name as in the table.
         model, weights: id and fingerprint of the model.
         data: fingerprint of the job's images.
-        eps: budget; 0 for the clean images.
         versions: of the packages that made it.
         device, precision: what the model ran on and in.
         seconds: wall time.
@@ -49,7 +48,6 @@ class Footer:
     model: str
     weights: str
     data: str
-    eps: float
     versions: dict[str, str]
     device: str
     precision: str
@@ -57,7 +55,7 @@ class Footer:
     format: int = FORMAT
 
 
-_KINDS = {"eps": float, "versions": dict, "seconds": float, "format": int}
+_KINDS = {"versions": dict, "seconds": float, "format": int}
 
 
 def pack(table: pa.Table, footer: Footer) -> bytes:

@@ -151,11 +151,11 @@ class Store:
         return self._all[0]
 
     def seconds(self) -> pl.DataFrame:
-        """Wall seconds by model, attack and eps."""
+        """Wall seconds by model and attack."""
         footers = self._all[1]
-        rows = [(footer.model, footer.attack, footer.eps, footer.seconds) for footer in footers]
-        frame = pl.DataFrame(rows, schema=["model", "attack", "eps", "seconds"], orient="row")
-        return frame.group_by("model", "attack", "eps", maintain_order=True).agg(pl.col("seconds").sum())
+        rows = [(footer.model, footer.attack, footer.seconds) for footer in footers]
+        frame = pl.DataFrame(rows, schema=["model", "attack", "seconds"], orient="row")
+        return frame.group_by("model", "attack", maintain_order=True).agg(pl.col("seconds").sum())
 
     def footers(self) -> tuple[Footer, ...]:
         """What made each shard, in the order of the plan."""
@@ -166,18 +166,16 @@ class Store:
         if not self.manifest.keep:
             return {}
         of_model = (pl.col("model") == model) & pl.col("fooled") & (pl.col("attack") != CLEAN)
+        table, footers, jobs = self._all
         closest = (
-            self.table()
+            table.with_columns(pl.Series("job", jobs))
             .filter(of_model & pl.col("image").is_in(list(ids)))
             .sort(self.manifest.norm, maintain_order=True)
             .unique("image", keep="first", maintain_order=True)
         )
-        made_by = {image: (attack, eps) for image, attack, eps in closest.select("image", "attack", "eps").iter_rows()}
         found: dict[int, Kept] = {}
-        for footer in self.footers():
-            here = {image for image, made in made_by.items() if made == (footer.attack, footer.eps)}
-            if footer.model != model or not here:
-                continue
+        for (job,), made in closest.group_by("job", maintain_order=True):
+            footer, here = footers[job], set(made["image"])
             rows, _ = unpack(self.folder.read(_images_of(footer.job)), _images_of(footer.job), IMAGES)
             for row in rows.to_pylist():
                 if row["image"] in here:
@@ -209,7 +207,8 @@ class Store:
         return f"{what}: {self.manifest.command or 'atodds.evaluate with the same arguments'}"
 
     @cached_property
-    def _all(self) -> tuple[pl.DataFrame, tuple[Footer, ...]]:
+    def _all(self) -> tuple[pl.DataFrame, tuple[Footer, ...], np.ndarray]:
+        """Every verdict, the footers, and for each verdict the position of its job."""
         if missing := self._missing():
             raise self._unfinished(f"{missing} of {len(self.manifest.jobs)} jobs are missing")
         try:
@@ -220,7 +219,8 @@ class Store:
         frame = pl.from_arrow(table)
         if not isinstance(frame, pl.DataFrame):
             raise CorruptShardError(f"{self.folder.place} makes no table.")
-        return frame, tuple(footer for _, footer in shards)
+        jobs = np.repeat(np.arange(len(shards)), [len(rows) for rows, _ in shards])
+        return frame, tuple(footer for _, footer in shards), jobs
 
 
 def _shard_of(job: str) -> str:

@@ -104,8 +104,7 @@ def gather(run: Source) -> Facts:
     norm = parse_norm(manifest.norm)
     budgets = _budgets(manifest, table)
     classes = _distinct(manifest.data.classes, table)
-    seconds = run.seconds().group_by("model", "attack").agg(pl.col("seconds").sum())
-    spent = {(model, attack): total for model, attack, total in seconds.iter_rows()}
+    spent = {(model, attack): total for model, attack, total in run.seconds().iter_rows()}
     names = _names(manifest.models)
     models = []
     for place, info in enumerate(manifest.models):
