@@ -1,9 +1,21 @@
 """Attacks: pure functions over a pool of images. Each only proposes; the evaluation judges."""
 
 from atodds.attacks.auto_pgd import auto_pgd, auto_pgd_targeted
+from atodds.attacks.ensemble import ensemble
 from atodds.attacks.fast_adaptive_boundary import fab, fab_targeted
 from atodds.attacks.gradient_sign import fgsm, ifgsm, pgd
 from atodds.attacks.random_noise import random_noise
 from atodds.attacks.square import square
 
-__all__ = ["auto_pgd", "auto_pgd_targeted", "fab", "fab_targeted", "fgsm", "ifgsm", "pgd", "random_noise", "square"]
+__all__ = [
+    "auto_pgd",
+    "auto_pgd_targeted",
+    "ensemble",
+    "fab",
+    "fab_targeted",
+    "fgsm",
+    "ifgsm",
+    "pgd",
+    "random_noise",
+    "square",
+]
