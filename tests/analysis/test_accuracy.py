@@ -160,11 +160,13 @@ def test_an_image_counts_for_the_first_attack_that_fooled_it_within_eps() -> Non
     assert shares.passes == 5 + 45 + 45
 
 
-def test_the_order_of_attacks_is_the_one_given_and_then_that_of_the_table() -> None:
-    first = analysis.attack_shares(TABLE, "a@1", "linf", [0.1], ["square", "never run"])
+def test_attacks_that_are_not_named_ran_before_those_that_are() -> None:
+    first = analysis.attack_shares(TABLE, "a@1", "linf", [0.1], ["square", "pgd", "never run"])
     assert [attack.attack for attack in first.attacks] == ["square", "pgd"]
     assert [attack.added[0].value for attack in first.attacks] == [0.2, 0.0]
     assert first.attacks[0].alone is None
+    first = analysis.attack_shares(TABLE, "a@1", "linf", [0.1], ["pgd"])
+    assert [attack.attack for attack in first.attacks] == ["square", "pgd"]
 
 
 def test_a_model_that_nothing_attacked_keeps_what_it_has() -> None:

@@ -65,7 +65,7 @@ def attack_shares(
         model: as its `model` column says it.
         norm: "l1", "l2" or "linf".
         budgets: where to look.
-        attacks: the order in which they ran; attacks that it leaves out follow in the order of the table.
+        attacks: the order in which they ran; attacks that it leaves out ran before, in the order of the table.
         alone: whether every attack was run on every image that is classified rightly: then its own share is known too.
 
     Raises:
@@ -76,8 +76,8 @@ def attack_shares(
     rows = rows_of(table, model)
     attacked = rows.filter(pl.col("attack") != CLEAN)
     present = attacked["attack"].unique(maintain_order=True).to_list()
-    order = [name for name in dict.fromkeys(attacks) if name in present]
-    order += [name for name in present if name not in order]
+    named = [name for name in dict.fromkeys(attacks) if name in present]
+    order = [name for name in present if name not in named] + named
     nearest = _nearest(attacked, order, found.norm, found.image)
     nearest[:, ~found.correct] = math.inf
     first = [_first(nearest <= reach(budget.value)) for budget in wanted]
