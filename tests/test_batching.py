@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def cut(sizes: Batching, count: int, kind: Kind = "forward") -> list[int]:
     """The lengths of the batches that a pool is cut into; fails where they do not cover it in order."""
     seen: list[slice] = []
-    sizes.run(kind, count, CPU, seen.append)
+    sizes.run(kind, count, CPU, lambda part, _: seen.append(part))
     assert [k for part in seen for k in range(part.start, part.stop)] == list(range(count))
     return [part.stop - part.start for part in seen]
 
@@ -51,17 +51,19 @@ def test_sizes_below_one_are_refused(size: int) -> None:
 class Clock:
     """A clock that work moves on, by what each batch costs."""
 
-    def __init__(self, seconds: Callable[[int], float]) -> None:
-        self.now, self.seconds = 0.0, seconds
+    def __init__(self, seconds: Callable[[int], float], factor: float = 1) -> None:
+        self.now, self.seconds, self.factor = 0.0, seconds, factor
         self.batches: list[int] = []
+        self.lasts: list[bool] = []
 
     def perf_counter(self) -> float:
         return self.now
 
-    def work(self, batch: slice) -> None:
+    def work(self, batch: slice, last: bool) -> None:
         count = batch.stop - batch.start
         self.batches.append(count)
-        self.now += self.seconds(count)
+        self.lasts.append(last)
+        self.now += self.seconds(count) * (self.factor if last else 1)
 
 
 def found(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float], pools: list[int]) -> tuple[int, Clock]:
@@ -122,7 +124,7 @@ class Memory:
         self.images, self.error = images, error
         self.done: list[int] = []
 
-    def __call__(self, batch: slice) -> None:
+    def __call__(self, batch: slice, _last: bool) -> None:
         if batch.stop - batch.start > self.images:
             raise self.error()
         self.done += range(batch.start, batch.stop)
@@ -167,10 +169,56 @@ def test_one_image_that_does_not_fit_is_an_error_that_says_why() -> None:
 def test_other_errors_pass_through_at_once(error: Exception) -> None:
     calls: list[slice] = []
 
-    def work(batch: slice) -> None:
+    def work(batch: slice, _last: bool) -> None:
         calls.append(batch)
         raise error
 
     with pytest.raises(type(error), match=str(error)):
         Batching(8).run("forward", 20, CPU, work)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("factor", "last"), [(0.4, True), (0.97, False), (2.0, False)])
+def test_channels_come_last_where_that_is_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, factor: float, last: bool
+) -> None:
+    clock, sizes = Clock(lambda n: 1e-3 + 1e-4 * n, factor), Batching()
+    monkeypatch.setattr(batching, "time", clock)
+    while not sizes.settled:
+        for kind in ("forward", "gradient"):
+            assert len(clock.batches) < 1000
+            sizes.run(kind, 512, CPU, clock.work, spatial=True)
+    assert sizes.sizes.channels_last == (("forward", "gradient") if last else ())
+    clock.lasts.clear()
+    sizes.run("forward", 512, CPU, clock.work, spatial=True)
+    assert set(clock.lasts) == {last}
+    sizes.run("forward", 512, CPU, clock.work)  # nothing to choose from
+    assert clock.lasts[-1] is False
+
+
+def test_a_size_that_was_asked_for_leaves_images_as_they_come() -> None:
+    seen: list[bool] = []
+    for sizes in (Batching(8), Batching(BatchSizes(8, 8, ("gradient",)))):
+        for _ in range(20):
+            sizes.run("forward", 20, CPU, lambda _, last: seen.append(last), spatial=True)
+        assert sizes.settled
+    assert not any(seen)
+    sizes.run("gradient", 20, CPU, lambda _, last: seen.append(last), spatial=True)
+    assert seen[-3:] == [True] * 3
+
+
+def test_a_model_that_cannot_take_channels_last_is_run_as_images_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, sizes, done = Clock(lambda n: 1e-3 * n, 0.1), Batching(), 0
+    monkeypatch.setattr(batching, "time", clock)
+
+    def work(batch: slice, last: bool) -> None:
+        nonlocal done
+        if last:
+            raise RuntimeError("view size is not compatible with input tensor's size and stride")
+        clock.work(batch, last)
+        done += batch.stop - batch.start
+
+    for _ in range(40):
+        sizes.run("forward", 300, CPU, work, spatial=True)
+    assert done == 40 * 300
+    assert sizes.sizes.channels_last == ()

@@ -23,6 +23,7 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, K), positions (B,) of the batch in the pool) -> (B,) values to raise."""
 
 _CPU = torch.device("cpu")
+_FORMATS = {False: torch.preserve_format, True: torch.channels_last}
 _FLOAT16_SCALE = 1024.0
 _UNCOUNTED = 1 << 20
 """Passes are counted an image at a time once this many are waiting: 8 MB of ids, and a sort each million passes."""
@@ -172,9 +173,9 @@ class Oracle:
         rows: list[Tensor] = []
         device = self.device
 
-        def work(batch: slice) -> None:
+        def work(batch: slice, last: bool) -> None:
             with torch.inference_mode(False), torch.no_grad():
-                part = images[batch].to(device=device, dtype=self._own)
+                part = images[batch].to(device=device, dtype=self._own, memory_format=_FORMATS[last])
                 total = self._forward(part, exact=exact)
                 for _ in range(self.eot - 1):
                     total = total + self._forward(part, exact=exact)
@@ -201,8 +202,8 @@ class Oracle:
         parts: list[tuple[Tensor, Tensor]] = []
         device = self.device
 
-        def work(batch: slice) -> None:
-            part = images[batch].detach().to(device=device, dtype=self._own)
+        def work(batch: slice, last: bool) -> None:
+            part = images[batch].detach().to(device=device, dtype=self._own, memory_format=_FORMATS[last])
             positions = torch.arange(batch.start, batch.stop, device=device)
             slope, values, logits = self._backward(part, objective, positions)
             for _ in range(self.eot - 1):
@@ -228,11 +229,11 @@ class Oracle:
             self._counted, self._uncounted = self._uncounted.added_to(self._counted), _Uncounted()
         return self._counted
 
-    def _run(self, kind: Kind, images: Tensor, ids: Tensor, work: Callable[[slice], None]) -> None:
+    def _run(self, kind: Kind, images: Tensor, ids: Tensor, work: Callable[[slice, bool], None]) -> None:
         if len(images) == 0:
             raise ArgumentError("images", tuple(images.shape), "no image", "Pass at least one.")
         with self.running():
-            self.batching.run(kind, len(images), self.device, work)
+            self.batching.run(kind, len(images), self.device, work, spatial=images.ndim == 4)
         backwards = self.eot if kind == "gradient" else 0
         self._uncounted.entries.append((ids, self.eot, backwards))
         self._uncounted.size += len(ids)

@@ -111,6 +111,7 @@ def manifest(info: ModelInfo) -> Manifests:
             "jobs": ("0" * 32, "1" * 32),
             "looks": ("2" * 32,),
             "batch_sizes": {info.id: (64, 32)},
+            "channels_last": {info.id: ("forward",)},
             "outputs": {info.id: 3},
             "random": (),
             "command": "atodds bench 'naïve model.py:make'",

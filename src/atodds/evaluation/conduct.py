@@ -23,7 +23,7 @@ from atodds.evaluation.plan import CHUNK, Lane, Question, plan
 from atodds.evaluation.provenance import commit, machine, now, versions
 from atodds.evaluation.runner import Site
 from atodds.evaluation.store import Store
-from atodds.oracle import Oracle
+from atodds.oracle import Oracle, Precision
 from atodds.threat import Budget, EpsSpec, Norm, parse_eps_list, parse_norm
 
 log = logging.getLogger("atodds")
@@ -93,6 +93,7 @@ def conduct(
         jobs=tuple(job.key for lane in lanes for job in lane.jobs),
         looks=(*looks.before.values(), *looks.battery.values(), looks.after),
         batch_sizes={},
+        channels_last={},
         outputs=outputs,
         random=(),
         command=settings.command,
@@ -103,14 +104,20 @@ def conduct(
     )
     if earlier:
         manifest.grown_from(earlier.manifest, earlier.folder.place)
-    seen, sizes = {}, {}
+    seen, sizes = {}, dict[str, BatchSizes]()
     for info, model in known.items():
         batching = _batching(settings, earlier, info)
         found = earlier.get_findings(looks.before[info.id]) if earlier else None
         seen[looks.before[info.id]] = audit.before(info, model, images, batching) if found is None else found
-        sizes[info.id] = _measured(model, images, batching)
+        sizes[info.id] = _measured(model, images, batching, settings.precision)
     random = tuple(info.id for info in infos if _says(seen[looks.before[info.id]], audit.RANDOM))
-    store = Store.create(place, replace(manifest, batch_sizes=sizes, random=random))
+    manifest = replace(
+        manifest,
+        batch_sizes={model: (found.forward, found.gradient) for model, found in sizes.items()},
+        channels_last={model: found.channels_last for model, found in sizes.items()},
+        random=random,
+    )
+    store = Store.create(place, manifest)
     for key, findings in seen.items():
         store.put_findings(key, findings)
     with progress.bar(lanes, shown=settings.progress) as told:
@@ -121,7 +128,7 @@ def conduct(
             executor.processes(lanes, site, told, workers=settings.workers)
     for info, model in known.items():
         if store.get_findings(looks.battery[info.id]) is None:
-            batching = Batching(BatchSizes(*sizes[info.id]))
+            batching = Batching(store.manifest.sizes(info.id))
             steady = _is_steady(seen[looks.before[info.id]], question.eot)
             said = battery.battery(
                 info, model, sample, ball, budget, store.table(),
@@ -272,13 +279,13 @@ def _batching(settings: Settings, earlier: Store | None, info: ModelInfo) -> Bat
     """The batch size that was asked for, or that was measured when this run began, or one to be measured now."""
     if settings.batch_size is not None:
         return Batching(settings.batch_size)
-    sizes = earlier.manifest.batch_sizes.get(info.id) if earlier else None
-    return Batching(BatchSizes(*sizes) if sizes else None)
+    return Batching(earlier.manifest.sizes(info.id) if earlier else None)
 
 
-def _measured(model: nn.Module, images: ImageSet, batching: Batching) -> tuple[int, int]:
+def _measured(model: nn.Module, images: ImageSet, batching: Batching, precision: str | None) -> BatchSizes:
     """Batch sizes, found by passes on the run's images; nothing else is done with these passes."""
-    oracle = Oracle(model, batch_size=batching)
+    reduced: dict[str | None, Precision] = {"bfloat16": "bfloat16", "float16": "float16"}
+    oracle = Oracle(model, batch_size=batching, precision=reduced.get(precision), strict=False)
     largest = 512 if oracle.device.type == "cpu" else 4096
     pool = images.images(range(min(len(images), largest))).to(oracle.device)
     pool = pool.repeat(-(-largest // len(pool)), 1, 1, 1)[:largest]
@@ -287,7 +294,7 @@ def _measured(model: nn.Module, images: ImageSet, batching: Batching) -> tuple[i
         while not batching.settled:
             oracle.gradients(pool, lambda logits, _: logits.amax(1), ids)
             oracle.logits(pool, ids)
-    return batching.sizes.forward, batching.sizes.gradient
+    return batching.sizes
 
 
 def _keeps(settings: Settings, images: ImageSet, count: int) -> bool:

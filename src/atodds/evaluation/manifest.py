@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from atodds.batching import BatchSizes, Kind
 from atodds.errors import NewerRunError, NotARunError, OtherPlanError
 from atodds.threat import NORMS, Budget
 
@@ -66,6 +67,7 @@ class Manifest:
         jobs: keys of all jobs, in the order of the plan.
         looks: keys of what the audit found.
         batch_sizes: model id -> images at once, in forward passes and with backward passes.
+        channels_last: model id -> the kinds of pass for which channels come last in memory.
         outputs: model id -> number of logits.
         random: ids of the models that gave one image different answers: verdicts on them average over passes.
         command, commit, versions, machine, created: how it was made.
@@ -84,6 +86,7 @@ class Manifest:
     jobs: tuple[str, ...]
     looks: tuple[str, ...]
     batch_sizes: dict[str, tuple[int, int]]
+    channels_last: dict[str, tuple[Kind, ...]]
     outputs: dict[str, int]
     random: tuple[str, ...]
     command: str
@@ -92,6 +95,11 @@ class Manifest:
     machine: dict[str, str]
     created: str
     format: int = FORMAT
+
+    def sizes(self, model: str) -> BatchSizes | None:
+        """What was measured for a model; None where it is not known."""
+        found = self.batch_sizes.get(model)
+        return BatchSizes(*found, self.channels_last.get(model, ())) if found else None
 
     def to_json(self) -> str:
         """The text of `run.json`."""
@@ -169,6 +177,7 @@ def _manifest(said: dict[str, Any]) -> Manifest:
         jobs=tuple(_is(key, str) for key in said["jobs"]),
         looks=tuple(_is(key, str) for key in said["looks"]),
         batch_sizes={model: (_count(a), _count(b)) for model, (a, b) in said["batch_sizes"].items()},
+        channels_last={_is(model, str): _kinds(kinds) for model, kinds in said["channels_last"].items()},
         outputs={_is(model, str): _count(number) for model, number in said["outputs"].items()},
         random=tuple(_is(model, str) for model in said["random"]),
         command=_is(said["command"], str),
@@ -201,6 +210,13 @@ def _finite(value: Any) -> float:
 def _shape(value: Any) -> tuple[int, int, int]:
     channels, height, width = (_count(side) for side in value)
     return channels, height, width
+
+
+def _kinds(said: Any) -> tuple[Kind, ...]:
+    found: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind in said)
+    if not isinstance(said, list) or len(found) < len(said):
+        raise ValueError(f"{said!r} are not kinds of passes")
+    return found
 
 
 def _count(value: Any) -> int:

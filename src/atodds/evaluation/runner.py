@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from atodds.attacks import registry
 from atodds.attacks.pool import Balls
-from atodds.batching import Batching, BatchSizes
+from atodds.batching import Batching
 from atodds.data.images import ImageSet
 from atodds.evaluation.manifest import Manifest, ModelInfo
 from atodds.evaluation.plan import Job, Lane
@@ -234,8 +234,7 @@ def _load(site: Site, lane: Lane, model: nn.Module) -> _Batch:
 
 
 def _batching(manifest: Manifest, model: str) -> Batching:
-    sizes = manifest.batch_sizes.get(model)
-    return Batching(BatchSizes(*sizes) if sizes else None)
+    return Batching(manifest.sizes(model))
 
 
 VERDICT = 20
