@@ -93,18 +93,18 @@ class _Layout:
 
     settled: bool = False
     last: bool = False
-    seconds: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    rates: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
 
     @property
     def turn(self) -> bool:
         """Whether channels come last in the next batch."""
-        return self.last if self.settled else len(self.seconds[True]) < len(self.seconds[False])
+        return self.last if self.settled else len(self.rates[True]) < len(self.rates[False])
 
-    def record(self, seconds: float) -> None:
-        self.seconds[self.turn].append(seconds)
-        if all(len(times) > ROUNDS for times in self.seconds.values()):
-            usual, last = (min(self.seconds[way][1:]) for way in (False, True))
-            self.settle(last=last < NEARLY * usual)
+    def record(self, images: int, seconds: float) -> None:
+        self.rates[self.turn].append(images / max(seconds, 1e-9))
+        if all(len(rates) > ROUNDS for rates in self.rates.values()):
+            usual, last = (max(self.rates[way][1:]) for way in (False, True))
+            self.settle(last=usual < NEARLY * last)
 
     def settle(self, *, last: bool) -> None:
         self.last, self.settled = last, True
@@ -187,7 +187,7 @@ class Batching:
         work: Callable[[slice, bool], None],
     ) -> bool:
         images = batch.stop - batch.start
-        tried = search.settled and not layout.settled and images >= ENOUGH * search.size
+        tried = not layout.settled and not search.wants(images) and images >= ENOUGH * search.best
         timed = search.wants(images) or tried
         last = layout.turn if tried or layout.settled else False
         if timed:
@@ -208,7 +208,7 @@ class Batching:
             if timed:
                 _wait(device)
                 seconds = time.perf_counter() - began
-                layout.record(seconds) if tried else search.record(images, seconds)
+                (layout if tried else search).record(images, seconds)
             return True
         _release(device)
         size = images // 2
