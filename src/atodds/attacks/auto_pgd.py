@@ -15,16 +15,19 @@ from atodds.attacks import losses
 from atodds.attacks.leaving import without
 from atodds.attacks.pool import Balls, Pool, opened, positive
 from atodds.oracle import Objective, Oracle
-from atodds.threat import Norm, Threat
+from atodds.threat import SLACK, Norm, Threat
 
 _RISES = 0.75
 """The step is halved unless the loss rose in more than this share of the steps since the last checkpoint."""
 _AHEAD = 0.75
 """Weight of the new step; the rest goes on in the direction of the last one."""
-_RADII = ((3, 0.3), (2, 0.3), (1, 0.4))
-"""In l1: multiples of eps that are searched in turn, and their shares of the steps."""
+_WIDER, _SHARE = (3, 2), 0.3
+"""In l1: multiples of eps that are searched in turn before eps itself, and the share of the steps that each takes."""
 _FEWER = 1.5
 """In l1 a step moves so many times fewer values than the best point has moved, and is so many times shorter."""
+
+_EDGE = 1e-6
+"""Values that are no further from the edge of the box are at it."""
 
 
 def auto_pgd(
@@ -57,16 +60,19 @@ def auto_pgd(
         loss: "cross-entropy", "dlr", "margin" or "logit".
 
     Returns:
-        (N, C, H, W) images in ball and box: one that fools where one was found, else the point of highest loss.
+        (N, C, H, W) images in ball and box: one that fools where one was found, else the point of highest loss; of
+        several starts, the one that comes closest to fooling.
 
     Raises:
         ArgumentError: bad images, labels, targets or settings; DLR with fewer than 3 classes, or 4 with targets.
     """
     positive(steps=steps, restarts=restarts)
     with opened(model, images, labels, threat, targets, ids) as pool:
-        objective = losses.objective(loss, pool.labels, pool.targets)
+        objective, reached = losses.objective(loss, pool.labels, pool.targets), _nowhere(pool)
         for restart in range(restarts):
-            _search(pool, objective, steps, seed=seed, draw=restart)
+            if pool.found.all():
+                break
+            _search(pool, objective, reached, steps, seed=seed, draw=restart)
         return pool.settled(images)
 
 
@@ -100,10 +106,10 @@ def auto_pgd_targeted(
     positive(steps=steps, classes=classes)
     with opened(model, images, labels, threat, targets, ids) as pool:
         wrong = pool.wrong_classes()
-        fitting = loss or ("dlr" if wrong.shape[1] > 2 else "margin")
-        ranks = wrong[:, :classes] if pool.targets is None else pool.targets[:, None]
+        fitting = ("dlr" if wrong.shape[1] > 2 else "margin") if loss is None else loss
+        ranks, reached = wrong[:, :classes] if pool.targets is None else pool.targets[:, None], _nowhere(pool)
         for rank, aim in enumerate(ranks.unbind(1)):
-            _search(pool, losses.objective(fitting, pool.labels, aim), steps, seed=seed, draw=rank)
+            _search(pool, losses.objective(fitting, pool.labels, aim), reached, steps, seed=seed, draw=rank)
         return pool.settled(images)
 
 
@@ -129,6 +135,7 @@ class _State:
         points, before: (n, D) where the search is, and where it was a step ago.
         gradient, loss: (n, D), (n,) at `points`.
         best, best_gradient, best_loss: the same at the point of highest loss so far.
+        height, best_height: (n,) how close `points` and `best` come to fooling: the margin, whatever the loss is.
         step: (n, 1) length of a step.
         rises: (n,) steps since the last checkpoint in which the loss rose.
         shortened, best_then: (n,) whether the step was shortened at the last checkpoint, and the highest loss then.
@@ -145,6 +152,8 @@ class _State:
     best: Tensor
     best_gradient: Tensor
     best_loss: Tensor
+    height: Tensor
+    best_height: Tensor
     step: Tensor
     rises: Tensor
     shortened: Tensor
@@ -164,6 +173,7 @@ class _State:
         self.best.index_copy_(0, at, self.points.index_select(0, at))
         self.best_gradient.index_copy_(0, at, self.gradient.index_select(0, at))
         self.best_loss.index_copy_(0, at, self.loss.index_select(0, at))
+        self.best_height.index_copy_(0, at, self.height.index_select(0, at))
 
     def back(self, where: Tensor) -> None:
         """Return to the best points."""
@@ -172,8 +182,14 @@ class _State:
         self.gradient.index_copy_(0, at, self.best_gradient.index_select(0, at))
 
 
-def _search(pool: Pool, objective: Objective, steps: int, *, seed: int, draw: int) -> None:
-    """One run for the images that are not fooled. What fools is kept as found; of the others, the best point."""
+def _nowhere(pool: Pool) -> Tensor:
+    """(N,) how close each image's proposal comes to fooling, before there is one."""
+    return torch.full_like(pool.eps, -torch.inf)
+
+
+def _search(pool: Pool, objective: Objective, reached: Tensor, steps: int, *, seed: int, draw: int) -> None:
+    """One run for the images that are not fooled. What fools is kept as found; of the others, the best point, where it
+    is better than what was reached before."""
     rows = pool.left()
     if len(rows) == 0:
         return
@@ -181,7 +197,7 @@ def _search(pool: Pool, objective: Objective, steps: int, *, seed: int, draw: in
     sample = noise.uniform if pool.norm == "linf" else noise.normal
     delta = sample(ids, origins.shape[1:], seed=seed, step=draw, stream="auto_pgd", dtype=origins.dtype)
     if pool.norm == "l1":
-        _in_three_balls(pool, rows, objective, origins, delta.add_(origins), steps)
+        _in_three_balls(pool, rows, objective, reached, origins, delta.add_(origins), steps)
         return
     if pool.norm == "linf":
         delta.mul_(2).sub_(1)
@@ -202,15 +218,17 @@ def _search(pool: Pool, objective: Objective, steps: int, *, seed: int, draw: in
             state.step[stuck] /= 2
             state.shortened, state.best_then, since = stuck, state.best_loss.clone(), 0
             state.rises.zero_()
-    _keep(pool, state.rows, state.best)
+    _keep(pool, reached, state)
 
 
 def _in_three_balls(
-    pool: Pool, rows: Tensor, objective: Objective, origins: Tensor, points: Tensor, steps: int
+    pool: Pool, rows: Tensor, objective: Objective, reached: Tensor, origins: Tensor, points: Tensor, steps: int
 ) -> None:
     """The search in l1: in balls of three, two and one times the radius, each from the best point of the one before."""
-    for times, share in _RADII:
-        radii, count = pool.radii(rows, times)[:, None], max(1, round(share * steps))
+    short = int(_SHARE * steps)
+    stages = [(times, short) for times in _WIDER if short] + [(1, steps - short * len(_WIDER))]
+    for times, count in stages:
+        radii = pool.radii(rows, times)[:, None]
         start = norms.project(points, origins, radii[:, 0], "l1")
         state = _begin(pool, rows, origins, start, radii, radii.clone(), objective)
         state.moved = norms.distance(state.points, state.origins, "l0")
@@ -229,7 +247,7 @@ def _in_three_balls(
         rows, origins, points = state.rows, state.origins, state.best
         if len(rows) == 0:
             return
-    _keep(pool, rows, norms.project(points, origins, pool.radii(rows), "l1"))
+    _keep(pool, reached, state)
 
 
 def _begin(
@@ -237,10 +255,12 @@ def _begin(
 ) -> _State:
     """The state at the starting points, without the images that are fooled there."""
     seen = pool.oracle.gradients(_shaped(pool, start), losses.at(objective, rows), pool.ids[rows])
-    loss, gradient = seen.objective.to(start.dtype), seen.gradient.flatten(1)
+    height, gradient = _height(pool, rows, seen.logits), seen.gradient.flatten(1)
+    loss = _usable(seen.objective, height)
     state = _State(
         rows=rows, origins=origins, radii=radii, points=start, before=start.clone(), gradient=gradient, loss=loss,
-        best=start.clone(), best_gradient=gradient.clone(), best_loss=loss.clone(), step=step,
+        best=start.clone(), best_gradient=gradient.clone(), best_loss=loss.clone(), height=height,
+        best_height=height.clone(), step=step,
         rises=torch.zeros_like(rows), shortened=torch.ones_like(rows, dtype=torch.bool), best_then=loss.clone(),
         moved=loss.clone(),
     )  # fmt: skip
@@ -254,31 +274,52 @@ def _look(pool: Pool, state: _State, objective: Objective, *, last: bool) -> Non
     loss_before = state.loss
     if last:
         logits = pool.oracle.logits(points, ids)
-        state.loss = judge(logits, torch.arange(len(logits), device=logits.device)).to(points.dtype)
+        values = judge(logits, torch.arange(len(logits), device=logits.device))
     else:
         seen = pool.oracle.gradients(points, judge, ids)
-        logits, state.gradient, state.loss = seen.logits, seen.gradient.flatten(1), seen.objective.to(points.dtype)
+        logits, values, state.gradient = seen.logits, seen.objective, seen.gradient.flatten(1)
+    state.height = _height(pool, state.rows, logits)
+    state.loss = _usable(values, state.height)
     state.rises += state.loss > loss_before
     _leave(pool, state, logits)
     state.keep_best()
 
 
 def _leave(pool: Pool, state: _State, logits: Tensor) -> None:
-    """Keep the points that fool, and forget their images. Those of a wider ball count where they lie in eps."""
+    """Keep the points that fool, and forget their images. Of the points in a wider ball, those count that lie in the
+    image's own."""
     if pool.patient:
         return
-    hit = pool.fooled(logits, state.rows, state.points)
-    if pool.norm == "l1" and hit.any():
-        far = norms.distance(state.points, state.origins, "l1") > pool.eps[state.rows]
-        hit &= ~far
+    if pool.norm == "l1" and bool((state.radii[:, 0] > 1.5 * pool.eps[state.rows]).any()):
+        near = norms.distance(state.points, state.origins, "l1") <= pool.eps[state.rows] * (1 + SLACK)
+        at, hit = near.nonzero()[:, 0], torch.zeros_like(near)
+        hit[at] = pool.fooled(logits[at], state.rows[at], state.points[at])
+    else:
+        hit = pool.fooled(logits, state.rows, state.points)
     if hit.any():
         pool.keep(state.rows[hit], _shaped(pool, state.points[hit]), fooled=True)
         state.drop(hit)
 
 
-def _keep(pool: Pool, rows: Tensor, points: Tensor) -> None:
-    """Take points that do not fool as proposals."""
-    pool.keep(rows, _shaped(pool, points), fooled=False)
+def _keep(pool: Pool, reached: Tensor, state: _State) -> None:
+    """Take the best points as proposals that do not fool, where they come closer to it than any before."""
+    better = state.best_height > reached[state.rows]
+    rows = state.rows[better]
+    pool.keep(rows, _shaped(pool, state.best[better]), fooled=False)
+    reached[rows] = state.best_height[better]
+
+
+def _height(pool: Pool, rows: Tensor, logits: Tensor) -> Tensor:
+    """(n,) float64: the margin by which logits are what the attack wants, infinite for those that are no numbers."""
+    if pool.targets is not None:
+        return -losses.margin(logits, pool.targets[rows]).double().nan_to_num(torch.inf, torch.inf, -torch.inf)
+    return losses.margin(logits, pool.labels[rows]).double().nan_to_num(torch.inf, torch.inf, -torch.inf)
+
+
+def _usable(values: Tensor, height: Tensor) -> Tensor:
+    """Losses in float64; one that is no number is the highest where nothing comes closer to fooling, else the lowest:
+    compared with, it would hide all others."""
+    return torch.where(values.isnan(), torch.where(height == torch.inf, torch.inf, -torch.inf), values.double())
 
 
 def _shaped(pool: Pool, flat: Tensor) -> Tensor:
@@ -308,13 +349,26 @@ def _advance(state: _State, norm: Norm, ahead: float) -> None:
 
 
 def _advance_sparsely(state: _State) -> None:
-    """A step in l1: of the same size for the values with the largest gradients, projected. The gradient is used up."""
-    values = state.points.shape[1]
-    number = (state.moved / _FEWER).long().clamp(1, values)
-    sizes = state.gradient.abs()
-    least = sizes.topk(int(number.max())).values.gather(1, number[:, None] - 1)
-    direction = state.gradient.sign_().mul_(sizes >= least)
+    """A step in l1: of the same size for the values with the largest gradients, projected. The gradient is used up.
+
+    Where all of these are held by the edge of the box, the search would stand still: there the largest gradients of the
+    other values count.
+    """
+    number = (state.moved / _FEWER).ceil().long().clamp(1, state.points.shape[1])[:, None]
+    sizes, side = state.gradient.abs(), state.gradient.sign_()
+    chosen = sizes >= _ranked(sizes, number)
+    free = (state.points + side).clamp_(0, 1).sub_(state.points).abs_() > _EDGE
+    held = ~(chosen & free).any(1)
+    if held.any():
+        others = sizes[held] * free[held]
+        chosen[held] = sizes[held] >= _ranked(others, number[held])
+    direction = side.mul_(chosen)
     share = state.step / direction.abs().sum(1, keepdim=True).clamp_min_(1)
     torch.addcmul(state.points, direction, share, out=state.before)
     there = norms.project(state.before, state.origins, state.radii[:, 0], "l1")
     state.points, state.before = there, state.points
+
+
+def _ranked(sizes: Tensor, number: Tensor) -> Tensor:
+    """(n, 1) the size that is the largest but `number` - 1 in each row."""
+    return sizes.topk(int(number.max())).values.gather(1, number - 1)

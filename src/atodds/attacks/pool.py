@@ -98,10 +98,10 @@ class Pool:
         return hit
 
     def _wanted(self, logits: Tensor, rows: Tensor) -> Tensor:
-        prediction = logits.argmax(1)
+        prediction, answers = logits.argmax(1), logits.amax(1).isfinite()
         if self.targets is not None:
-            return prediction == self.targets[rows]
-        return (prediction != self.labels[rows]) | ~logits.amax(1).isfinite()
+            return (prediction == self.targets[rows]) & answers
+        return (prediction != self.labels[rows]) | ~answers
 
     @property
     def patient(self) -> bool:
@@ -110,8 +110,11 @@ class Pool:
         return self.oracle.eot > 1
 
     def radii(self, rows: Tensor, share: float = 1.0) -> Tensor:
-        """(M,) a share of eps for the images at `rows`, in their type."""
-        return (self.eps[rows] * share).to(self.images.dtype)
+        """(M,) a share of eps for the images at `rows`, in their type. A ball that holds the whole box is taken as no
+        larger than that."""
+        values = self.images[0].numel()
+        most = {"l1": float(values), "l2": values**0.5, "linf": 1.0}[self.norm]
+        return (self.eps[rows].clamp_max(most) * share).to(self.images.dtype)
 
     def left(self) -> Tensor:
         """The rows of the images that nothing has fooled yet."""

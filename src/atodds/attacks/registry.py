@@ -86,11 +86,11 @@ ATTACKS: dict[str, Attack] = {
         Attack("fgsm", fgsm, 1, lambda _: 2),
         Attack("ifgsm", ifgsm, 2, lambda s: 2 * _int(s, "steps") + 1),
         Attack("pgd", pgd, 3, lambda s: (2 * _int(s, "steps") + 1) * _int(s, "restarts")),
-        Attack("auto_pgd", auto_pgd, 1, lambda s: (2 * _int(s, "steps") + 5) * _int(s, "restarts"), nested=True),
+        Attack("auto_pgd", auto_pgd, 2, lambda s: (2 * _int(s, "steps") + 5) * _int(s, "restarts"), nested=True),
         Attack(
             "auto_pgd_targeted",
             auto_pgd_targeted,
-            1,
+            2,
             lambda s: (2 * _int(s, "steps") + 5) * _int(s, "classes") + 1,
             nested=True,
         ),
