@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from atodds.attacks.registry import ATTACKS, PRESETS, Attack, Spec, parse
 from atodds.errors import ArgumentError, AtoddsError, UnknownNameError
-from atodds.threat import NORMS
+from atodds.threat import NORMS, Norm
 
 
 def names(text: str | list[str]) -> list[str]:
@@ -44,6 +44,9 @@ def settings_of(text: str) -> dict[str, object]:
         ("pgd(step_size=1e-7)", ["pgd(step_size=1e-07)"]),
         ("pgd(step_size=None)", ["pgd"]),
         ("pgd(stop=False)", ["pgd(stop=False)"]),
+        ("auto_pgd_targeted(loss=None)", ["auto_pgd_targeted"]),
+        ("auto_pgd_targeted(loss=dlr)", ["auto_pgd_targeted(loss=dlr)"]),
+        ("auto_pgd(loss=dlr,steps=20)", ["auto_pgd(steps=20,loss=dlr)"]),
         ("pgd(steps=10),pgd(steps=20)", ["pgd(steps=10)", "pgd(steps=20)"]),
     ],
 )
@@ -62,6 +65,62 @@ def test_every_preset_names_known_attacks() -> None:
     for norm in NORMS:
         for preset in PRESETS:
             assert parse(preset, norm)
+
+
+PRESETS_AS_THE_FIELD_MEANS_THEM = [
+    ("standard", "linf", 10, ["auto_pgd", "auto_pgd_targeted", "fab_targeted", "square"]),
+    ("standard", "l2", 10, ["auto_pgd", "auto_pgd_targeted", "fab_targeted", "square"]),
+    ("standard", "l1", 10, ["auto_pgd(restarts=5)", "auto_pgd_targeted(classes=5)", "fab_targeted", "square"]),
+    ("plus", "linf", 10, ["auto_pgd(restarts=5)", "auto_pgd(restarts=5,loss=dlr)", "fab(restarts=5)", "square",
+                          "auto_pgd_targeted", "fab_targeted"]),
+    ("rand", "l2", 10, ["auto_pgd", "auto_pgd(loss=dlr)"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("preset", "norm", "classes", "expected"), PRESETS_AS_THE_FIELD_MEANS_THEM)
+def test_presets_are_what_the_field_means_by_them(preset: str, norm: Norm, classes: int, expected: list[str]) -> None:
+    assert [spec.name for spec in parse(preset, norm, classes)] == expected
+    assert parse(preset, norm) == parse(preset, norm, classes) == parse(preset, norm, 4)
+    settings = {spec.attack.name: dict(spec.settings) for spec in parse("standard", "linf")}
+    assert settings["auto_pgd"] == {"steps": 100, "restarts": 1, "loss": "cross-entropy"}
+    assert settings["auto_pgd_targeted"] == {"steps": 100, "classes": 9, "loss": None}
+    assert (settings["fab_targeted"]["steps"], settings["fab_targeted"]["classes"]) == (100, 9)
+    assert (settings["square"]["queries"], settings["square"]["p_init"]) == (5000, 0.8)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_with_few_classes_presets_attack_the_margin_where_dlr_is_not_defined(classes: int) -> None:
+    for norm in NORMS:
+        for preset in PRESETS:
+            specs = parse(preset, norm, classes)
+            assert len(specs) == len(parse(preset, norm, 10))
+            for few, many in zip(specs, parse(preset, norm, 10), strict=True):
+                loss, usual = dict(few.settings).get("loss"), dict(many.settings).get("loss")
+                assert loss == ("margin" if usual in ("dlr", None) and "loss" in few.attack.defaults else usual)
+                assert few.least_classes <= classes
+                few.check(norm)
+
+
+@pytest.mark.parametrize(
+    ("typed", "classes", "least"),
+    [
+        ("auto_pgd(loss=dlr)", 2, 3),
+        ("pgd(loss=dlr)", 2, 3),
+        ("auto_pgd_targeted(loss=dlr)", 3, 4),
+        ("standard,auto_pgd(loss=dlr)", 2, 3),
+    ],
+)
+def test_dlr_with_too_few_classes_is_refused_before_any_work(typed: str, classes: int, least: int) -> None:
+    assert parse(typed, "l2", least)
+    with pytest.raises(ArgumentError, match=f"needs {least} classes, and the model has {classes}.*loss=margin"):
+        parse(typed, "l2", classes)
+
+
+def test_passes_of_the_presets_are_told() -> None:
+    passes = {preset: sum(spec.passes for spec in parse(preset, "linf")) for preset in PRESETS}
+    assert passes["quick"] * 10 <= passes["standard"]
+    assert 9_000 < passes["standard"] < 11_000
+    assert passes["standard"] < passes["plus"]
 
 
 @given(
@@ -117,6 +176,11 @@ def test_unknown_names_come_with_the_nearest(typed: str, hint: str) -> None:
         ("pgd(steps=None)", "wrong type"),
         ("pgd(stop=1)", "wrong type"),
         ("pgd(loss=3)", "wrong type"),
+        ("auto_pgd(loss=None)", "wrong type"),
+        ("auto_pgd_targeted(loss=3)", "wrong type"),
+        ("auto_pgd_targeted(loss=0.5)", "wrong type"),
+        ("auto_pgd_targeted(loss=True)", "wrong type"),
+        ("square(p_init=x)", "wrong type"),
         ("pgd(step_size=big)", "wrong type"),
         ("pgd(steps=1e999)", "wrong type"),
         ("pgd(step_size=1e999)", "not a finite number"),
@@ -180,7 +244,18 @@ def test_an_attack_that_does_not_work_in_the_norm_is_refused(monkeypatch: pytest
         parse("only", "linf")
 
 
-@pytest.mark.parametrize("typed", ["pgd(steps=0)", "pgd(loss=hinge)", "pgd(step_size=-1)", "random_noise(queries=0)"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "pgd(steps=0)",
+        "pgd(loss=hinge)",
+        "pgd(step_size=-1)",
+        "random_noise(queries=0)",
+        "auto_pgd(loss=hinge)",
+        "auto_pgd_targeted(loss=hinge)",
+        "auto_pgd(restarts=0)",
+    ],
+)
 def test_a_check_finds_settings_that_the_attack_refuses(typed: str) -> None:
     for norm in NORMS:
         (spec,) = parse(typed, norm)
@@ -188,7 +263,14 @@ def test_a_check_finds_settings_that_the_attack_refuses(typed: str) -> None:
             spec.check(norm)
 
 
-@pytest.mark.parametrize("typed", ["pgd(steps=1000000000,stop=False)", "random_noise(queries=1000000000)"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "pgd(steps=1000000000,stop=False)",
+        "random_noise(queries=1000000000)",
+        "auto_pgd(steps=1000000000,restarts=1000000000)",
+    ],
+)
 def test_a_check_takes_no_longer_for_long_attacks(typed: str) -> None:
     for norm in NORMS:
         parse(typed, norm)[0].check(norm)
