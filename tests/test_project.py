@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import atodds
-from atodds.attacks.registry import ATTACKS, PRESETS
+from atodds.attacks.registry import ATTACKS, PRESETS, parse
+from atodds.threat import NORMS, Norm
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -90,13 +91,22 @@ def test_every_attack_has_a_page_that_tells_its_settings_and_their_defaults(name
 def test_the_index_of_attacks_names_every_attack_and_preset() -> None:
     page = read("docs/attacks/index.md")
     assert set(ATTACKS) <= set(first_code(page))
-    assert all(f"`{preset}`" in page and f"`{attacks}`" in page for preset, attacks in PRESETS.items())
+    assert all(f"`{preset}`" in page for preset in PRESETS)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_page_of_ensembles_tells_what_presets_run_and_how_many_passes_that_takes(norm: Norm) -> None:
+    told = [tuple(row) for row in rows(read("docs/attacks/ensemble.md"))]
+    for preset in PRESETS:
+        specs = parse(preset, norm)
+        passes = sum(spec.passes for spec in specs)
+        assert (f"`{preset}`", f"`{','.join(spec.name for spec in specs)}`", f"{passes:,}") in told
 
 
 def test_the_page_of_the_audit_names_every_check() -> None:
-    trees = [ast.parse(read(f"src/atodds/evaluation/{room}.py")) for room in ("audit", "battery")]
+    trees = [ast.parse(read(f"src/atodds/evaluation/{room}.py")) for room in ("audit", "masking", "battery", "conduct")]
     checks = {check for tree in trees for check in named_checks(tree)}
-    assert len(checks) >= 12
+    assert len(checks) >= 18
     told = {row[0] for row in rows(read("docs/concepts/audit.md"))}
     assert checks <= told
 
