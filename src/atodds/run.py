@@ -30,7 +30,7 @@ def evaluate(
     *,
     norm: str = "linf",
     eps: EpsSpec = "8/255",
-    attacks: str | Sequence[str] = "basic",
+    attacks: str | Sequence[str] = "quick",
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
     precision: str | None = None,

@@ -1,5 +1,6 @@
 """Each way in which a number can mislead has a small model that shows it, and raises exactly that; honest ones none."""
 
+import copy
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -187,7 +188,7 @@ def test_a_bad_idea_raises_exactly_what_is_bad_about_it(idea: Defend, trained: n
 def test_every_finding_has_a_model_that_raises_it() -> None:
     """Names of checks are text in the code: none of them may be left without a test here or below, or undocumented."""
     source = "".join(Path(module.__file__ or "").read_text() for module in (audit, battery, masking))
-    below = {"training mode", "fooling images lost by rounding"}
+    below = {"training mode", "fooling images lost by rounding", "reduced precision costs strength"}
     raised = below.union(*(warnings | notes for warnings, notes in DEFENCES.values()))
     assert all(f'"{check}"' in source for check in raised)
     assert {name for name in re.findall(r'(?:inding|beats)\(\s*"([^"]+)"', source) if name not in raised} == set()
@@ -395,3 +396,27 @@ def test_the_sample_is_spread_over_the_images_and_the_budgets(digits: ImageSet) 
     assert np.diff(sample.ids).max() <= 4
     assert battery.sampled(budgets[:1], digits.take([3]))[1].value == 0
     assert len(battery.sampled(budgets, digits.take([3]))[0]) == 1
+
+
+class Coarse(nn.Module):
+    """A network whose gradient is gone once it runs under autocast."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        if torch.is_autocast_enabled("cpu"):
+            images = images.detach() + 0 * images  # bfloat16 has rounded the gradient away
+        logits: Tensor = self.inner(images.to(torch.float32))
+        return logits
+
+
+def test_reduced_precision_that_costs_strength_is_told(trained: nn.Module) -> None:
+    images, inner = atodds.data.load("digits", limit=60), copy.deepcopy(trained).float()
+    for model, said in ((Coarse(inner), True), (inner, False)):
+        run = atodds.evaluate(
+            model, images, eps="0.1", attacks="pgd(steps=10,random_start=False)", precision="bfloat16", keep=False
+        )
+        found = [one for one in run.audit if one.check == "reduced precision costs strength"]
+        assert [one.severity for one in found] == ["warning"] * said

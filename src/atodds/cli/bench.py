@@ -75,7 +75,7 @@ def bench(
             help=f"A preset ({', '.join(PRESETS)}) or attacks in order ({', '.join(ATTACKS)}), with settings: "
             "fgsm,pgd(steps=100,restarts=5)."
         ),
-    ] = "basic",
+    ] = "quick",
     out: Annotated[str | None, typer.Option(help="Folder or bucket of the run.", show_default="runs/DATA-NORM")] = None,
     seed: Annotated[int, typer.Option(help="Decides every random draw.")] = 0,
     mean: Annotated[
@@ -120,7 +120,7 @@ def bench(
 
     atodds bench
 
-    atodds bench zoo.py:resnet20 zoo.py:robust --data cifar10 --limit 500 --eps 0:8/255:1/255 --out runs/first
+    atodds bench zoo.py:resnet20 zoo.py:robust --data cifar10 --limit 500 --eps 0:8/255:1/255 --attacks standard
 
     atodds bench mine=nets.py:make --data images/ --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
 

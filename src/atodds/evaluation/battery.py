@@ -19,7 +19,7 @@ from atodds.batching import Batching
 from atodds.data.images import ImageSet
 from atodds.evaluation.manifest import Finding, Manifest, ModelInfo
 from atodds.evaluation.schema import CLEAN
-from atodds.oracle import Oracle
+from atodds.oracle import Oracle, Precision
 from atodds.threat import SLACK, Budget, Norm, Threat
 
 VERSION = 3
@@ -46,6 +46,7 @@ def battery(
     seed: int,
     eot: int,
     batching: Batching,
+    precision: Precision | None = None,
 ) -> tuple[Finding, ...]:
     """What small attacks on a sample say: noise against gradients, one step against many, a budget that leaves nothing,
     and all of them against the run.
@@ -59,6 +60,7 @@ def battery(
         seed: of their draws.
         eot: passes that each answer averages over.
         batching: shared with the run.
+        precision: of the run's attacks, where that is not the model's own; these attacks run in the model's own.
     """
     oracle = Oracle(model, batch_size=batching, eot=eot, strict=False)
     pixels = images.images().to(oracle.device)
@@ -78,6 +80,10 @@ def battery(
         many, one = fooled(climbed), fooled(fgsm(oracle, pixels, labels, threat, ids=ids, loss="margin"))
         noise = fooled(random_noise(oracle, pixels, labels, threat, ids=ids, seed=seed, queries=50))
         first = many.clone()
+        rough = first
+        if precision is not None:
+            low = Oracle(model, batch_size=batching, eot=eot, strict=False, precision=precision)
+            rough = fooled(pgd(low, pixels, labels, threat, ids=ids, seed=seed, steps=20, loss="margin"))
         if (missed := (one | noise) & ~many).any():  # by bad luck, perhaps: where two classes are about as near
             rows = missed.nonzero()[:, 0]
             again = pgd(
@@ -98,6 +104,7 @@ def battery(
         *sample.survivors(left, huge),
         *sample.overlooked((first | one | noise) & standing),
         *sample.rounding(coarse, many),
+        *sample.weakened(rough, first, precision),
     )
 
 
@@ -157,6 +164,23 @@ class _Sample:
                 "of PGD on the margin, one step of it, or noise",
                 "The attacks of the run are too weak for this model: the robust accuracy shown is too high.",
                 "Add stronger attacks, with other losses: --attacks 'pgd,pgd(loss=margin,steps=100)'.",
+            )
+        ]
+
+    def weakened(self, rough: Tensor, full: Tensor, precision: Precision | None) -> list[Finding]:
+        """A number format in which the same attack finds clearly less."""
+        lost, gained = int((full & ~rough).sum()), int((rough & ~full).sum())
+        if lost <= gained + max(1, 0.01 * self.n):
+            return []
+        return [
+            Finding(
+                "reduced precision costs strength",
+                "warning",
+                self.model,
+                f"20 steps of PGD in {precision} fool {int(rough.sum())}, in the model's own precision "
+                f"{int(full.sum())} of {self.n} images at {self.norm} {self.budget}",
+                "Rounding leads the attacks of this run astray: the robust accuracy shown is too high.",
+                "Attack in the model's own precision: leave --precision out.",
             )
         ]
 

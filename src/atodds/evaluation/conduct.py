@@ -21,9 +21,9 @@ from atodds.evaluation.folder import Folder
 from atodds.evaluation.manifest import DataInfo, Finding, Manifest, ModelInfo
 from atodds.evaluation.plan import CHUNK, Lane, Question, plan
 from atodds.evaluation.provenance import commit, machine, now, versions
-from atodds.evaluation.runner import Site
+from atodds.evaluation.runner import REDUCED, Site
 from atodds.evaluation.store import Store
-from atodds.oracle import Oracle, Precision
+from atodds.oracle import Oracle
 from atodds.threat import Budget, EpsSpec, Norm, parse_eps_list, parse_norm
 
 log = logging.getLogger("atodds")
@@ -132,7 +132,7 @@ def conduct(
             steady = _is_steady(seen[looks.before[info.id]], question.eot)
             said = battery.battery(
                 info, model, sample, ball, budget, store.table(),
-                seed=settings.seed, eot=question.eot, batching=batching,
+                seed=settings.seed, eot=question.eot, batching=batching, precision=REDUCED.get(question.precision),
             ) if steady else ()  # fmt: skip
             store.put_findings(looks.battery[info.id], said)
     claims = _claims(attacks, infos, min(outputs.values()), settings)
@@ -284,8 +284,7 @@ def _batching(settings: Settings, earlier: Store | None, info: ModelInfo) -> Bat
 
 def _measured(model: nn.Module, images: ImageSet, batching: Batching, precision: str | None) -> BatchSizes:
     """Batch sizes, found by passes on the run's images; nothing else is done with these passes."""
-    reduced: dict[str | None, Precision] = {"bfloat16": "bfloat16", "float16": "float16"}
-    oracle = Oracle(model, batch_size=batching, precision=reduced.get(precision), strict=False)
+    oracle = Oracle(model, batch_size=batching, precision=REDUCED.get(precision or ""), strict=False)
     largest = 512 if oracle.device.type == "cpu" else 4096
     pool = images.images(range(min(len(images), largest))).to(oracle.device)
     pool = pool.repeat(-(-largest // len(pool)), 1, 1, 1)[:largest]

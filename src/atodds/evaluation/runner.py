@@ -146,11 +146,10 @@ class _Runner:
         )
 
     def _attacker(self) -> Oracle:
-        precision: dict[str, Precision] = {"bfloat16": "bfloat16", "float16": "float16"}
         return Oracle(
             self.oracle.model,
             batch_size=self.oracle.batching,
-            precision=precision.get(self.manifest.precision),
+            precision=REDUCED.get(self.manifest.precision),
             eot=self.manifest.eot,
             on_passes=self.oracle.on_passes,
             strict=False,
@@ -236,6 +235,9 @@ def _load(site: Site, lane: Lane, model: nn.Module) -> _Batch:
 def _batching(manifest: Manifest, model: str) -> Batching:
     return Batching(manifest.sizes(model))
 
+
+REDUCED: dict[str, Precision] = {"bfloat16": "bfloat16", "float16": "float16"}
+"""Number formats that attacks may run in besides the model's own."""
 
 VERDICT = 20
 """Passes that a verdict on a random model averages over, at least."""
