@@ -1,6 +1,7 @@
 """Other processes give the same verdicts, from models that came from anywhere, and lose nothing when they die."""
 
 import multiprocessing
+import platform
 import subprocess
 import sys
 import time
@@ -231,3 +232,24 @@ def _runs(process: int) -> bool:
         return Path(f"/proc/{process}/cmdline").read_bytes() != b""  # empty once it has ended
     except OSError:
         return False
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library is told to keep memory")
+def test_memory_that_is_freed_is_kept_by_processes_that_ask_for_it() -> None:
+    """Page faults of the same work, before and after: none is left once the memory is there."""
+    work = """
+import resource, torch
+from atodds.evaluation.executor import hold_memory
+def faults(rounds=5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        held = [torch.ones(1_000_000) for _ in range(4)]
+        del held
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults(); usual = faults(); hold_memory(); faults(); print(usual, faults())
+"""
+    usual, held = map(
+        int, subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert held < 200
+    assert usual > 10 * held + 1000

@@ -20,6 +20,7 @@ from atodds.data import ImageSet
 from atodds.data import load as load_images
 from atodds.data.images import How
 from atodds.errors import ArgumentError
+from atodds.evaluation import executor
 from atodds.run import Run, evaluate
 from atodds.threat import parse_eps_list, parse_norm
 from atodds.training.digits import digits_pair
@@ -132,6 +133,7 @@ def bench(
     parse_eps_list(budgets, norm)
     chosen = _device(device)
     torch.set_num_threads(_threads(threads))
+    executor.hold_memory()
     place = out or f"runs/{Path(data).stem}-{norm}"
     images = load_images(data, root=root, split=split, limit=limit, how=how, size=size)
     brought = _brought(specs or [], data, place, mean, std, trust_pickle, console)
