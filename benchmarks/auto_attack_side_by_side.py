@@ -111,14 +111,14 @@ def _peer(model: nn.Module, bench: Bench, threat: Threat, seed: int, *, steps: i
 CONTENDERS: Mapping[str, Call] = {OURS: _ours, PEER: partial(_peer, steps=STEPS), SHIPPED: partial(_peer, steps=None)}
 
 
-def contest(names: Sequence[str], bench: Bench, threat: Threat, seed: int) -> Record:
+def contest(names: Sequence[str], bench: Bench, threat: Threat, seed: int, *, bare: bool) -> Record:
     """A round: what each contender left standing, its passes, its seconds and those of its bare passes."""
     ring = Ring(names)
 
     def attack(name: str, model: nn.Module) -> Record:
         return {"proposals": CONTENDERS[name](model, bench, threat, seed).detach()}
 
-    meters = {name: Meter(bench.model, bench.images, name, ring, SLICES[name]) for name in names}
+    meters = {name: Meter(bench.model, bench.images, name, ring, SLICES[name], bare=bare) for name in names}
     found = together({name: partial(meter.measure, partial(attack, name)) for name, meter in meters.items()})
     for record in found.values():
         record["standing"] = bench.ids(bench.standing(record.pop("proposals"), threat))
@@ -185,7 +185,9 @@ def points(bench: Bench, log: Log, threats: Mapping[str, Threat], given: argpars
         records = []
         for turn in range(given.rounds):
             what = {"what": names, "eps": text, "round": turn}
-            records.append(log.get(what, partial(contest, names, bench, threat, given.seed + turn)))
+            what |= {"bare": False} if given.no_bare else {}
+            make = partial(contest, names, bench, threat, given.seed + turn, bare=not given.no_bare)
+            records.append(log.get(what, make))
         rounds = {name: [record[name] for record in records] for name in names}
         print(f"\n{text}, {len(bench.images)} images, {int(bench.right(bench.images).sum())} classified correctly")
         head = ["", "standing, by round", "passes an image", "seconds", "atodds / this", "over bare passes"]
@@ -203,7 +205,7 @@ def _row(name: str, rounds: Sequence[Record], ours: Sequence[Record], images: in
         _passes(rounds, images),
         _told([done["seconds"] for done in rounds]),
         "" if name == OURS else _told(ratios),
-        _told([done["seconds"] / done["bare"] for done in rounds]),
+        _told([done["seconds"] / done["bare"] for done in rounds]) if all(done["bare"] for done in rounds) else "",
     ]
 
 
@@ -239,7 +241,7 @@ def all_at_once(bench: Bench, log: Log, threats: Mapping[str, Threat], given: ar
         if place < len(todo):
             text, turn = todo[place]
             what = {"what": [OURS, PEER], "eps": text, "round": turn}
-            found = log.get(what, partial(contest, [OURS, PEER], bench, threats[text], given.seed + turn))
+            found = log.get(what, partial(contest, [OURS, PEER], bench, threats[text], given.seed + turn, bare=True))
             for name in (OURS, PEER):
                 separate[name][text].append(found[name])
     rows = [["", "standing: all at once", "atodds, separate", PEER, "fooled by the peer alone, by atodds alone"]]
@@ -292,6 +294,7 @@ def main() -> None:
     parser.add_argument("--shipped", action="store_true", help="torchattacks with its own 10 steps takes part too")
     parser.add_argument("--curve", default="", help="budgets in l-inf to decide at once, beside separate runs")
     parser.add_argument("--curve-peer-rounds", type=int, default=1, help="rounds of the separate runs")
+    parser.add_argument("--no-bare", action="store_true", help="leave the bare passes out")
     parser.add_argument("--log", type=Path, default=None, help="file of finished rounds, to continue from")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -89,12 +89,15 @@ class Meter:
         name: of the contender.
         ring: those that take turns.
         slice_: seconds of a turn.
+        bare: make the calls again.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, name: str, ring: Ring, slice_: float) -> None:
+    def __init__(
+        self, model: nn.Module, images: Tensor, name: str, ring: Ring, slice_: float, *, bare: bool = True
+    ) -> None:
         self.images, self.name, self.ring, self.slice = images, name, ring, slice_
         self.model, self._threads = Recording(model, self._rest), torch.get_num_threads()
-        self._bare_model = copy.deepcopy(model)
+        self._bare_model = copy.deepcopy(model) if bare else None
         self._seconds = self._wall = self._bare = 0.0
         self._replayed = 0
         self._random = torch.get_rng_state()
@@ -130,6 +133,8 @@ class Meter:
         self._seconds += time.process_time() - self._began[0]
         self._wall += time.perf_counter() - self._began[1]
         self._random = torch.get_rng_state()
+        if self._bare_model is None:
+            return
         calls = self.model.calls[self._replayed :]
         self._replayed += len(calls)
         most = max((count for count, _ in calls), default=0)
