@@ -92,8 +92,7 @@ Call = Callable[[nn.Module, Bench, Threat, int], Tensor]
 
 def _ours(model: nn.Module, bench: Bench, threat: Threat, seed: int) -> Tensor:
     ids = torch.from_numpy(bench.every.ids)
-    oracle = Oracle(model, batch_size=BATCH)
-    return ensemble(oracle, bench.images, bench.labels, threat, attacks="standard", ids=ids, seed=seed)
+    return ensemble(Oracle(model), bench.images, bench.labels, threat, attacks="standard", ids=ids, seed=seed)
 
 
 def _peer(model: nn.Module, bench: Bench, threat: Threat, seed: int, *, steps: int | None) -> Tensor:
