@@ -420,3 +420,21 @@ def test_reduced_precision_that_costs_strength_is_told(trained: nn.Module) -> No
         )
         found = [one for one in run.audit if one.check == "reduced precision costs strength"]
         assert [one.severity for one in found] == ["warning"] * said
+
+
+@pytest.mark.parametrize(("classes", "named"), [(2, False), (10, True)])
+def test_the_dlr_loss_is_advised_only_where_there_are_classes_for_it(
+    trained: nn.Module, digits: ImageSet, classes: int, named: bool
+) -> None:
+    class Sure(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = 1e4 * trained(images.double())
+            return logits if classes == 10 else torch.stack([logits[:, :5].amax(1), logits[:, 5:].amax(1)], 1)
+
+    labels = digits.labels if classes == 10 else digits.labels // 5
+    names = tuple("abcdefghij"[:classes])
+    found = audited(
+        Sure(), ImageSet.from_arrays(digits.pixels(), labels, classes=names), "0.05", attacks="pgd(steps=3)"
+    )
+    (said,) = (one for one in found if one.check == "saturated cross-entropy")
+    assert ("loss=dlr" in said.advice) == named

@@ -78,6 +78,7 @@ def _saturated(probe: Probe, mute: Tensor) -> list[Finding]:
         return []
     first, second = probe.logits[mute].double().topk(2, 1).values.unbind(1)
     lead = float((first - second).median())
+    dlr = "" if probe.logits.shape[1] < 3 else " or 'auto_pgd(loss=dlr)', the latter whatever the scale"
     return [
         probe.finding(
             "saturated cross-entropy",
@@ -87,8 +88,8 @@ def _saturated(probe: Probe, mute: Tensor) -> list[Finding]:
             "The logits are so large that the softmax saturates, as with a scale on the logits or after defensive "
             "distillation. Attacks on the cross-entropy do not move from these images, which says nothing about "
             "robustness.",
-            "Attack differences of logits: --attacks 'pgd(loss=margin)' or 'auto_pgd(loss=dlr)', the latter whatever "
-            f"the scale. Or divide the logits by about {max(lead / 10, 2):.2g} before attacking.",
+            f"Attack differences of logits: --attacks 'pgd(loss=margin)'{dlr}. Or divide the logits by about "
+            f"{max(lead / 10, 2):.2g} before attacking.",
         )
     ]
 
