@@ -105,8 +105,8 @@ class Pool:
 
     @property
     def patient(self) -> bool:
-        """Whether no image leaves before the end: what fools an average over a few passes may not fool the next, and
-        the further an attack climbs the surer its proposal is."""
+        """Whether attacks that climb keep every image to the end: what fools an average over a few passes may not fool
+        the next, and the further they climb the surer their proposal is."""
         return self.oracle.eot > 1
 
     def radii(self, rows: Tensor, share: float = 1.0) -> Tensor:
