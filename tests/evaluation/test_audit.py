@@ -365,6 +365,19 @@ def test_what_only_attacks_without_gradients_found_is_told(
     assert all(finding.measured.startswith(f"{len(by_noise)} of 1") for finding in found)
 
 
+@pytest.mark.parametrize(("only", "severity"), [(4, "note"), (5, "note"), (6, "warning"), (40, "warning")])
+def test_gradients_are_of_no_use_where_a_third_of_the_images_is_found_without_them(
+    manifest: Manifests, only: int, severity: str
+) -> None:
+    said = manifest(attacks=("pgd", "random_noise"))
+    said = replace(said, data=replace(said.data, n=100))
+    model = said.models[0].id
+    table = pl.concat([rows(model, "pgd", range(50, 60)), rows(model, "random_noise", range(only))])
+    (finding,) = battery.after(said, table)
+    assert finding.severity == severity
+    assert finding.measured.startswith(f"{only} of {10 + only} fooled images")
+
+
 @pytest.mark.parametrize(("later", "told"), [(0.1, False), (0.2, True)])
 def test_what_gradients_find_only_at_a_larger_eps_is_told(manifest: Manifests, later: float, told: bool) -> None:
     said = manifest(attacks=("pgd", "random_noise"), alone=True)

@@ -16,7 +16,7 @@ from atodds import noise, norms
 from atodds.attacks import losses
 from atodds.attacks.hyperplanes import toward
 from atodds.attacks.leaving import without
-from atodds.attacks.pool import Balls, Pool, opened
+from atodds.attacks.pool import Balls, Pool, opened, positive
 from atodds.errors import ArgumentError
 from atodds.oracle import Objective, Oracle
 from atodds.threat import Norm, Threat
@@ -135,9 +135,7 @@ def fab_targeted(
 
 
 def _check(steps: int, restarts: int, classes: int, alpha_max: float, eta: float, beta: float) -> None:
-    for name, count in (("steps", steps), ("restarts", restarts), ("classes", classes)):
-        if count < 1:
-            raise ArgumentError(name, count, "nothing to do", "Give 1 or more.")
+    positive(steps=steps, restarts=restarts, classes=classes)
     for name, share in (("alpha_max", alpha_max), ("beta", beta)):
         if not 0 <= share <= 1:
             raise ArgumentError(name, share, "not a share", "Give a number from 0 to 1.")

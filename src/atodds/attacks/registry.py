@@ -42,6 +42,7 @@ class Attack:
         passes: an upper bound of an image's passes, from the settings: what the progress bar counts.
         norms: those that it works in.
         black_box: it asks for no gradient.
+        aimed: it heads for one class after another, so that its DLR loss is the targeted one.
         nested: it adapts to the ball, so that what it misses in one it is not expected to find in a smaller one.
         summary: one line.
     """
@@ -52,6 +53,7 @@ class Attack:
     passes: Callable[[Mapping[str, Setting]], int]
     norms: tuple[Norm, ...] = NORMS
     black_box: bool = False
+    aimed: bool = False
     nested: bool = False
 
     @property
@@ -92,6 +94,7 @@ ATTACKS: dict[str, Attack] = {
             auto_pgd_targeted,
             2,
             lambda s: (2 * _int(s, "steps") + 5) * _int(s, "classes") + 1,
+            aimed=True,
             nested=True,
         ),
         Attack(
@@ -106,6 +109,7 @@ ATTACKS: dict[str, Attack] = {
             fab_targeted,
             1,
             lambda s: 3 * _times(s, "classes", "steps", "restarts") + 1,
+            aimed=True,
             nested=True,
         ),
         Attack(
@@ -165,7 +169,7 @@ class Spec:
         """The fewest classes that it works with."""
         if ("loss", "dlr") not in self.settings:
             return 2
-        return 4 if self.attack.name == "auto_pgd_targeted" else 3
+        return 4 if self.attack.aimed else 3
 
     @property
     def passes(self) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from atodds import noise, norms
 from atodds.attacks import losses
 from atodds.attacks.leaving import without
-from atodds.attacks.pool import Balls, Pool, opened
+from atodds.attacks.pool import Balls, Pool, opened, positive
 from atodds.errors import ArgumentError
 from atodds.oracle import Objective, Oracle
 from atodds.threat import Norm, Threat
@@ -70,9 +70,7 @@ def square(
     Raises:
         ArgumentError: bad images, labels, targets or settings.
     """
-    for name, value in (("queries", queries), ("restarts", restarts)):
-        if value < 1:
-            raise ArgumentError(name, value, "nothing to do", "Give 1 or more.")
+    positive(queries=queries, restarts=restarts)
     if not 0 < p_init <= 1:
         raise ArgumentError("p_init", p_init, "not a share of an image", "Give a number above 0, and 1 at most.")
     with opened(model, images, labels, threat, targets, ids) as pool:

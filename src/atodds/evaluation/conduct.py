@@ -31,7 +31,7 @@ log = logging.getLogger("atodds")
 KEPT = 1 << 30
 """Bytes of fooling images that are kept unless the caller decides."""
 
-_PRECISIONS = {None: "full", "float32": "full", "bfloat16": "bfloat16", "float16": "float16"}
+_PRECISIONS = {None: "full", "float32": "full"} | {name: name for name in REDUCED}
 
 
 @dataclass(frozen=True)
