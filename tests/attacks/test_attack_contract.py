@@ -86,8 +86,14 @@ def run(
 ) -> Tensor:  # fmt: skip
     threat = Threat(norm, RADII[norm] if eps is None else eps)
     return spec.attack.function(
-        model, images, labels, threat, targets=targets, ids=ids, seed=seed, **dict(spec.settings)
-    )
+        model, images, labels, norm if spec.attack.minimum_norm else threat, targets=targets, ids=ids, seed=seed,
+        **dict(spec.settings),
+    )  # fmt: skip
+
+
+def radius(name: str, eps: float) -> float:
+    """What the proposals of an attack stay within when it is given a ball; a minimum-norm attack knows none."""
+    return float("inf") if ATTACKS[name].minimum_norm else eps
 
 
 def whole(model: nn.Module) -> Oracle:
@@ -114,7 +120,7 @@ def test_proposals_are_exactly_in_ball_and_box(
     for eps in (0.0, RADII[norm] / 7, RADII[norm], RADII[norm] * 5):
         found = run(quick(name, norm), model, images, labels, norm, ids, eps=eps)
         assert found.dtype == dtype
-        assert_inside(found, images, norm, eps)
+        assert_inside(found, images, norm, radius(name, eps))
     assert not torch.equal(found, images)
 
 
@@ -233,7 +239,7 @@ def test_images_that_are_wrong_already_are_dealt_with(name: str, norm: Norm) -> 
     for rows in (slice(None), slice(0, 1)):
         oracle = Oracle(model)
         found = run(spec, oracle, images[rows], wrong[rows], norm, ids[rows])
-        assert_inside(found, images[rows], norm, RADII[norm])
+        assert_inside(found, images[rows], norm, radius(name, RADII[norm]))
         assert int(oracle.passes().forwards.max()) <= spec.passes
 
 
@@ -275,7 +281,7 @@ def test_targeted_attacks_reach_their_targets(name: str, norm: Norm) -> None:
     targets = (labels + 1 + torch.arange(40) % 3) % 4
     spec = quick(name, norm)
     found = run(spec, model, images, labels, norm, ids, targets=targets, eps=RADII[norm] * 20)
-    assert_inside(found, images, norm, RADII[norm] * 20)
+    assert_inside(found, images, norm, radius(name, RADII[norm] * 20))
     reached = model(found).argmax(1) == targets
     if not spec.attack.black_box:
         assert float(reached.double().mean()) > 0.9
@@ -324,7 +330,8 @@ def test_bad_input_is_refused_with_the_way_out(
     named = {key: value for key, value in bad.items() if key in ("targets", "ids")}
     with pytest.raises(ArgumentError) as caught:
         ATTACKS[name].function(
-            model, bad.get("images", images), bad.get("labels", labels), Threat(norm, 0.1), **named,
+            model, bad.get("images", images), bad.get("labels", labels),
+            norm if ATTACKS[name].minimum_norm else Threat(norm, 0.1), **named,
             **dict(quick(name, norm).settings),
         )  # fmt: skip
     assert str(caught.value).startswith(f"{argument}=")
@@ -356,7 +363,7 @@ def test_every_shape_and_type_is_attacked(
     images = torch.rand((count, *shape), generator=torch.Generator().manual_seed(seed)).to(dtype)
     found = run(quick(name, norm), model, images, torch.arange(count).to(labels) % 3, norm, seed=seed)
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    assert_inside(found, images, norm, RADII[norm])
+    assert_inside(found, images, norm, radius(name, RADII[norm]))
 
 
 @every_attack

@@ -3,11 +3,15 @@
 import ast
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
+from atodds.attacks.pool import Balls
 from atodds.attacks.registry import ATTACKS, PRESETS, Attack, Spec, parse
 from atodds.errors import ArgumentError, AtoddsError, UnknownNameError
+from atodds.oracle import Oracle
 from atodds.threat import NORMS, Norm
 
 
@@ -285,3 +289,21 @@ def test_every_attack_says_what_it_is_and_has_settings_that_can_be_typed() -> No
         for value in attack.defaults.values():
             assert value is None or isinstance(ast.literal_eval(repr(value)), (bool, int, float, str))
         assert Spec(attack, tuple(attack.defaults.items())).passes >= 1
+
+
+def test_a_minimum_norm_attack_is_given_the_norm_and_its_find_drawn_into_the_ball(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[object] = []
+
+    def far(_model: object, images: Tensor, _labels: Tensor, norm: Norm, **_: object) -> Tensor:
+        given.append(norm)
+        return torch.ones_like(images)
+
+    monkeypatch.setitem(ATTACKS, "far", Attack("far", far, 1, lambda _: 2, minimum_norm=True))
+    images, labels, (spec,) = torch.zeros(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64), parse("far", "l2")
+    balls = Balls("l2", torch.tensor([0.5, 1.0, torch.inf], dtype=torch.float64))
+    found = spec.run(Oracle(nn.Flatten()), images, labels, balls, ids=None, seed=0)
+    assert given == ["l2"]
+    torch.testing.assert_close(found.flatten(1).norm(dim=1), torch.tensor([0.5, 1, 2]))
+    spec.check("l2")

@@ -170,3 +170,39 @@ def test_what_is_added_at_the_end_leaves_earlier_jobs_their_names() -> None:
 def test_weights_count_the_most_passes() -> None:
     (lane,) = lanes(attacks="fgsm,pgd(steps=3,restarts=2)", eps="1/255")
     assert [job.weight for job in lane.jobs] == [4, 4 * 3, 4 * (2 * (2 * 3 + 1) + 1)]
+
+
+def closest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make "closest" a minimum-norm attack."""
+    fgsm = registry.ATTACKS["fgsm"]
+    attack = replace(fgsm, name="closest", minimum_norm=True, passes=lambda _: 50)
+    monkeypatch.setitem(registry.ATTACKS, "closest", attack)
+
+
+def told(lane: Lane) -> list[tuple[object, ...]]:
+    return [(job.attack, *(round(level * 255) for level in job.levels)) for job in lane.jobs]
+
+
+def test_a_minimum_norm_attack_is_one_job_without_levels_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    closest(monkeypatch)
+    (lane,) = lanes(attacks="fgsm,closest,pgd")
+    assert told(lane) == [("clean",), ("fgsm", 1), ("closest",), ("pgd", 1), ("fgsm", 2), ("pgd", 2)]
+    (lane,) = lanes(attacks="auto_pgd,closest")
+    names = [("auto_pgd", 1, 2), ("closest",), ("auto_pgd", 1, 2)]
+    assert told(lane) == [("clean",), ("fab(steps=10,classes=1)",), *names]
+    (lane,) = lanes(attacks="closest,auto_pgd")  # it is the search for the closest images
+    assert told(lane) == [("clean",), ("closest",), *[("auto_pgd", 1, 2)] * 2]
+    for eps in ("0", "1/255", "0,1/255,2/255"):
+        (lane,) = lanes(attacks="closest", eps=eps)
+        assert told(lane) == [("clean",), ("closest",)]
+        assert [job.weight for job in lane.jobs] == [4, 4 * 51]
+
+
+def test_what_was_found_before_a_minimum_norm_attack_is_nothing_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    closest(monkeypatch)
+    (lane,) = lanes(attacks="fgsm,closest,pgd")
+    clean, _, search, pgd, *_ = lane.jobs
+    assert search.parents == (clean.key,)
+    assert search.key in pgd.parents
+    (other,) = lanes(attacks="pgd,closest", eps="5/255")
+    assert other.jobs[-1].key == search.key

@@ -17,6 +17,7 @@ from typing import Literal, Union, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor, nn
 
+from atodds import norms
 from atodds.attacks.auto_pgd import auto_pgd, auto_pgd_targeted
 from atodds.attacks.fast_adaptive_boundary import fab, fab_targeted
 from atodds.attacks.gradient_sign import fgsm, ifgsm, pgd
@@ -28,7 +29,7 @@ from atodds.oracle import Oracle
 from atodds.threat import NORMS, Norm, Threat
 
 Setting = bool | int | float | str | None
-_CALL = ("targets", "ids", "seed")
+_CALL = ("targets", "ids", "seed", "starting_points")
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,15 @@ class Attack:
 
     Attributes:
         name: what it is called in the table and on the command line.
-        function: (model or oracle, images, labels, threat, *, targets, ids, seed, settings...) -> images.
+        function: (model or oracle, images, labels, threat or norm, *, targets, ids, seed, settings...) -> images.
         version: raised by one when a change makes it propose other images, so that old results are not taken for new.
         passes: an upper bound of an image's passes, from the settings: what the progress bar counts.
         norms: those that it works in.
         black_box: it asks for no gradient.
         aimed: it heads for one class after another, so that its DLR loss is the targeted one.
         nested: it adapts to the ball, so that what it misses in one it is not expected to find in a smaller one.
+        minimum_norm: it takes a norm in the place of the threat, and gives the closest fooling image at any distance,
+            or the image itself.
         summary: one line.
     """
 
@@ -55,6 +58,7 @@ class Attack:
     black_box: bool = False
     aimed: bool = False
     nested: bool = False
+    minimum_norm: bool = False
 
     @property
     def summary(self) -> str:
@@ -186,8 +190,14 @@ class Spec:
         ids: Tensor | None,
         seed: int,
     ) -> Tensor:
-        """The attack's proposals with these settings; arguments and result as in every attack."""
-        return self.attack.function(model, images, labels, threat, ids=ids, seed=seed, **dict(self.settings))
+        """The attack's proposals with these settings; arguments and result as in every attack. What a minimum-norm
+        attack finds outside the ball is drawn back into it."""
+        settings = dict(self.settings)
+        if not self.attack.minimum_norm:
+            return self.attack.function(model, images, labels, threat, ids=ids, seed=seed, **settings)
+        found = self.attack.function(model, images, labels, threat.norm, ids=ids, seed=seed, **settings)
+        eps = Balls.of(threat, len(images)).eps.to(images.device)
+        return norms.settle(found, images, eps, threat.norm)
 
     def check(self, norm: Norm) -> None:
         """Try the first passes with these settings on one image of four pixels that is misclassified from the start, so
@@ -245,8 +255,9 @@ def parse(attacks: str | Sequence[str], norm: Norm, classes: int | None = None) 
         raise ArgumentError("attacks", attacks, "no attack named", f"Choose from {', '.join(sorted(ATTACKS))}.")
     for spec in specs:
         if norm not in spec.attack.norms:
-            known = ", ".join(spec.attack.norms)
-            raise ArgumentError("attacks", spec.name, f"does not work in {norm}", f"It works in {known}.")
+            known = " or ".join(spec.attack.norms)
+            way_out = f"It works in {known}: ask for that norm, or leave it out."
+            raise ArgumentError("attacks", spec.name, f"does not work in {norm}", way_out)
         if classes is not None and classes < spec.least_classes:
             problem = f"the DLR loss needs {spec.least_classes} classes, and the model has {classes}"
             raise ArgumentError("attacks", spec.name, problem, "Attack the margin: loss=margin.")

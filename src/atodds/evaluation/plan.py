@@ -10,6 +10,9 @@ one. Where no attack of the list is expected to, the closest fooling image is lo
 attacked just below the smallest distance found for it, in as many rounds as there are budgets: each round either leaves
 an image standing at its level, and then at all smaller ones, or fools it and so lowers its level. Most images are done
 after the first.
+
+A minimum-norm attack knows no budgets: it is one job, on every image that is classified rightly, whatever was found
+before it. What it finds counts for those that come after it.
 """
 
 import hashlib
@@ -117,23 +120,26 @@ def _jobs(
     jobs = [Job(_key([*shared, CLEAN]), CLEAN, (), (), count)]
 
     def add(spec: Spec, levels: tuple[float, ...], times: float = 1) -> None:
-        before = (job for job in jobs if not question.alone or job.attack in (CLEAN, spec.name))
+        itself = question.alone or spec.attack.minimum_norm
+        before = (job for job in jobs if not itself or job.attack in (CLEAN, spec.name))
         parents = tuple(job.key for job in before)
         settings = sorted((key, repr(value)) for key, value in spec.settings)
         what = [*shared, spec.attack.name, spec.attack.version, settings, [repr(level) for level in levels], parents]
         jobs.append(Job(_key(what), spec.name, levels, parents, max(1, round(times * count * (spec.passes + 1)))))
 
     levels = tuple(budget.value for budget in budgets if budget.value > 0)
-    if len(levels) > 1 and not question.alone and all(spec.attack.nested for spec in attacks):
+    budgeted = [spec for spec in attacks if not spec.attack.minimum_norm]
+    nested = len(levels) > 1 and not question.alone and all(spec.attack.nested for spec in budgeted)
+    if nested and budgeted and not attacks[0].attack.minimum_norm:
         (closest,) = parse(CLOSEST, question.norm)
         add(closest, ())
-        for turn in range(len(levels)):
-            for spec in attacks:
-                add(spec, levels, _LATER**turn)
-    else:
-        for level in levels:
-            for spec in attacks:
-                add(spec, (level,))
+    turns = [levels] * len(levels) if nested else [(level,) for level in levels]
+    for turn, choice in enumerate(turns or [()]):
+        for spec in attacks:
+            if not spec.attack.minimum_norm and choice:
+                add(spec, choice, _LATER**turn if nested else 1)
+            elif spec.attack.minimum_norm and turn == 0:
+                add(spec, ())
     return tuple(jobs)
 
 
