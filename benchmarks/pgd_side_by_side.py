@@ -8,6 +8,9 @@ What a library returns is judged here, the same way for all: another prediction 
 eps, with a tolerance of 1e-4 of it for rounding. Passes are counted at the model. Ratios are seconds of atodds over
 seconds of the row: the median over rounds, its 95 % bootstrap interval, and the extremes; below 1, atodds is faster. A
 call on a bare model includes the search for a batch size; the second column of ratios is for one that is told.
+
+`--start peers` takes chance out of the comparison: atodds then begins, once for each peer, at the very points that this
+peer draws with this round's seed, and the two are compared image by image.
 """
 
 import argparse
@@ -26,11 +29,11 @@ from atodds import norms
 from atodds.attacks import fgsm, pgd
 from atodds.oracle import Oracle
 from atodds.threat import Threat, parse_eps_list
-from side_by_side import Counting, factory, interleaved, machine, options, table
+from side_by_side import Counting, Timed, factory, interleaved, machine, options, table
 
 TOLERANCE = 1e-4
 BATCH = 256
-OURS, SETTLED = "atodds", f"atodds, batches of {BATCH}"
+OURS, SETTLED, FROM = "atodds", f"atodds, batches of {BATCH}", "atodds, from the points of "
 
 Call = Callable[[nn.Module, int], Tensor]
 """(model, seed) -> images."""
@@ -43,10 +46,15 @@ class Question:
     attack: str
     threat: Threat
     steps: int
-    random_start: bool
+    start: str
+
+    @property
+    def random_start(self) -> bool:
+        """Whether peers draw their starts."""
+        return self.start != "image"
 
     def __str__(self) -> str:
-        start = " from random points" if self.random_start else ""
+        start = {"random": " from random points", "peers": " from each peer's points", "image": ""}[self.start]
         ball = f"{self.threat.norm} eps {self.threat.eps:.4g}"
         return f"{self.attack} {ball}, {self.steps} steps of {self.size:.3g}{start}"
 
@@ -64,13 +72,15 @@ class Judged:
     labels: Tensor
     threat: Threat
     counts: dict[str, list[int]] = field(default_factory=dict)
+    fooled: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
-    def take(self, name: str, model: nn.Module, proposals: Tensor) -> None:
+    def take(self, name: str, turn: int, model: nn.Module, proposals: Tensor) -> None:
         """Count the proposals that fool."""
         with torch.no_grad():
             other = torch.cat([model(part).argmax(1) for part in proposals.split(256)]) != self.labels
         away = norms.distance(proposals.double(), self.images.double(), self.threat.norm)
         inside = (away <= self.threat.eps * (1 + TOLERANCE)) & ((proposals >= 0) & (proposals <= 1)).flatten(1).all(1)
+        self.fooled[name, turn] = other & inside
         self.counts.setdefault(name, []).append(int((other & inside).sum()))
 
     def total(self, name: str) -> int:
@@ -86,6 +96,8 @@ def contenders(question: Question, images: Tensor, labels: Tensor) -> dict[str, 
             OURS: lambda model, _: fgsm(model, images, labels, threat),
             SETTLED: lambda model, _: fgsm(Oracle(model, batch_size=BATCH), images, labels, threat),
         }
+    elif question.start == "peers":
+        return _from_their_points(question, images, labels)
     else:
         start = question.random_start
         ours = partial(
@@ -99,6 +111,57 @@ def contenders(question: Question, images: Tensor, labels: Tensor) -> dict[str, 
     for name, make in (_of_torchattacks(question) | _of_foolbox(question)).items():
         found[name] = _seeded(make, images, labels)
     return found
+
+
+class _FirstPassError(Exception):
+    """Carries the images of the first pass out of an attack."""
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()
+        self.images = images
+
+
+class _Stopping(nn.Module):
+    """A model that stops an attack at its first pass. Libraries ask where its parameters are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(1))
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Never returns."""
+        raise _FirstPassError(images.detach().clone())
+
+
+def _from_their_points(question: Question, images: Tensor, labels: Tensor) -> dict[str, Call]:
+    """Each peer, and before it atodds from the points that this peer draws."""
+    found: dict[str, Call] = {}
+    for name, make in (_of_torchattacks(question) | _of_foolbox(question)).items():
+        call, ball = _seeded(make, images, labels), (question.threat, question.steps, question.size)
+        found[f"{FROM}{name}"] = partial(_ours_from, call, images, labels, *ball, drawn={})
+        found[name] = call
+    return found
+
+
+def _ours_from(
+    call: Call, images: Tensor, labels: Tensor, threat: Threat, steps: int, size: float, model: nn.Module, seed: int,
+    *, drawn: dict[int, Tensor],
+) -> Tensor:  # fmt: skip
+    if seed not in drawn:
+        try:
+            call(_Stopping(), seed)
+        except _FirstPassError as seen:
+            drawn[seed] = seen.images
+    return pgd(
+        Oracle(model, batch_size=BATCH),
+        images,
+        labels,
+        threat,
+        steps=steps,
+        step_size=size,
+        starting_points=drawn[seed],
+    )
 
 
 def _seeded(make: Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]], images: Tensor, labels: Tensor) -> Call:
@@ -172,7 +235,9 @@ def ask(question: Question, model: nn.Module, images: Tensor, labels: Tensor, gi
     timed = interleaved({name: run(name) for name in calls}, given.rounds)
     for (name, turn), found in proposals.items():
         if turn >= 0:
-            judged.take(name, model, found)
+            judged.take(name, turn, model, found)
+    if question.start == "peers":
+        return _image_by_image(question, wrapped, judged, timed, given)
     rows = [["", "fooled, by round", "passes an image", "atodds / this", f"{SETTLED} / this"]]
     for name in calls:
         passes = wrapped[name].passes(len(images) * (given.rounds + 1))
@@ -186,6 +251,28 @@ def ask(question: Question, model: nn.Module, images: Tensor, labels: Tensor, gi
     return behind + [f"{question}: {timed.ratio(OURS, name)} times the seconds of {name}" for name in slower]
 
 
+def _image_by_image(
+    question: Question, wrapped: dict[str, Counting], judged: Judged, timed: Timed, given: argparse.Namespace
+) -> list[str]:
+    """As `ask`, where atodds began at the points of each peer."""
+    rows = [["", "fooled, by round", "only atodds", "only this", "passes an image", "atodds / this"]]
+    behind = []
+    for name in wrapped:
+        passes = wrapped[name].passes(len(judged.images) * (given.rounds + 1))
+        counts = " ".join(map(str, judged.counts[name]))
+        if name.startswith(FROM):
+            rows.append([name, counts, "", "", passes, ""])
+            continue
+        pairs = [(judged.fooled[FROM + name, turn], judged.fooled[name, turn]) for turn in range(given.rounds)]
+        ours, theirs = (sum(int((a & ~b).sum()) for a, b in found) for found in (pairs, [(b, a) for a, b in pairs]))
+        rows.append([name, counts, str(ours), str(theirs), passes, str(timed.ratio(FROM + name, name))])
+        fewer = [turn for turn, (a, b) in enumerate(pairs) if a.sum() < b.sum()]
+        if fewer:
+            behind.append(f"{question}: fewer than {name} in rounds {fewer}")
+    print(f"\n{question}, {len(judged.images)} images\n{table(rows)}")
+    return behind
+
+
 def main() -> None:
     """Asks each question in turn, and ends with the cases where atodds comes second."""
     parser = options(__doc__.splitlines()[0], limit=200, rounds=5)
@@ -196,9 +283,9 @@ def main() -> None:
     parser.add_argument("--l1", default="2,4", help="budgets, comma-separated")
     parser.add_argument(
         "--start",
-        choices=("random", "image"),
+        choices=("random", "image", "peers"),
         default="random",
-        help="where PGD starts; from the image nothing is drawn",
+        help="where PGD starts: each library at its own random points, all at the image, atodds at each peer's points",
     )
     parser.add_argument("--steps", default="10,40", help="steps of PGD, comma-separated")
     given = parser.parse_args()
@@ -215,9 +302,8 @@ def main() -> None:
     for norm, budgets in (("linf", given.linf), ("l2", given.l2), ("l1", given.l1)):
         for eps in parse_eps_list(budgets, norm) if budgets else ():
             threat = Threat(norm, eps)
-            random = given.start == "random"
-            questions = [Question("FGSM", threat, 1, False)]
-            questions += [Question("PGD", threat, int(steps), random) for steps in given.steps.split(",")]
+            questions = [] if given.start == "peers" else [Question("FGSM", threat, 1, "image")]
+            questions += [Question("PGD", threat, int(steps), given.start) for steps in given.steps.split(",")]
             for question in questions:
                 behind += ask(question, model, images, labels, given)
     print("\nWhere atodds comes second:", *(behind or ["nowhere in these rounds"]), sep="\n  ")

@@ -273,6 +273,31 @@ def test_restarts_go_on_with_those_that_are_left_and_each_from_another_start() -
     assert fooled == pytest.approx(left, abs=4 * math.sqrt(left * (1 - left) / 200))
 
 
+@every_norm
+def test_pgd_begins_at_the_points_that_it_is_given(norm: Norm) -> None:
+    model, _ = linear(3)
+    images, labels = pool(model, 12, edge=True)
+    threat = Threat(norm, RADII[norm])
+    far = torch.rand(images.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64) * 3 - 1
+    before = far.clone()
+    stayed = pgd(model, images, labels, threat, steps=1, step_size=0.0, stop=False, starting_points=far)
+    if norm != "l1":  # a step of length 0 stays where it is; in l1 it takes back what exceeds the ball by rounding
+        assert torch.allclose(stayed, norms.project(far, images, RADII[norm], norm), rtol=0, atol=1e-12)
+    assert torch.equal(far, before)
+    from_images = pgd(model, images, labels, threat, steps=7, starting_points=images)
+    assert torch.equal(from_images, pgd(model, images, labels, threat, steps=7, random_start=False))
+
+
+@pytest.mark.parametrize(
+    "given", [torch.zeros(3, D), torch.zeros(12, D, dtype=torch.int64), torch.full((12, D), torch.nan)]
+)
+def test_starting_points_that_are_none_are_refused(given: Tensor) -> None:
+    model, _ = linear(3)
+    images, labels = pool(model, 12, edge=False)
+    with pytest.raises(ArgumentError, match="starting_points"):
+        pgd(model, images, labels, Threat("linf", 0.1), starting_points=given)
+
+
 def test_the_loss_decides_where_pgd_goes() -> None:
     """Three classes: the label's logit falls fastest along one pixel, the margin along another."""
     weight = torch.tensor([[-2.0, 0.0, 0.5], [0.0, 3.0, -1.0], [0.0, -3.0, -0.5]], dtype=torch.float64)

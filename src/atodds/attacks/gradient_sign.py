@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from atodds import noise, norms
 from atodds.attacks import losses
 from atodds.attacks.leaving import without
-from atodds.attacks.pool import Balls, Pool, opened, positive
+from atodds.attacks.pool import Balls, Pool, check_starting_points, opened, positive
 from atodds.errors import ArgumentError
 from atodds.oracle import Objective, Oracle
 from atodds.threat import Threat
@@ -109,6 +109,7 @@ def pgd(
     random_start: bool = True,
     loss: losses.LossName = "cross-entropy",
     stop: bool = True,
+    starting_points: Tensor | None = None,
 ) -> Tensor:
     """Projected gradient ascent from a random point of the ball. At most `steps` gradients and one more forward pass
     an image and restart.
@@ -123,14 +124,18 @@ def pgd(
         loss: "cross-entropy", "logit" or "margin".
         stop: leave an image as soon as it is fooled. False takes every step and proposes the last point, or the one
             before it that fools.
+        starting_points: (N, C, H, W) to begin from in the first restart, such as what another attack found; each is
+            brought into ball and box.
 
     Returns:
         (N, C, H, W) images in ball and box: one that fools where one was found, else the last point.
 
     Raises:
-        ArgumentError: bad images, labels, targets or settings.
+        ArgumentError: bad images, labels, targets, starting points or settings.
     """
     positive(steps=steps, restarts=restarts)
+    if starting_points is not None:
+        check_starting_points(starting_points, images)
     if step_size is not None and not 0 <= step_size < math.inf:
         raise ArgumentError("step_size", step_size, "not a length", "Give a positive number, in pixels of [0, 1].")
     with opened(model, images, labels, threat, targets, ids) as pool:
@@ -143,8 +148,12 @@ def pgd(
             if len(left) == 0:
                 break
             origins = pool.images.index_select(0, left)
-            start = _start(pool, left, seed=seed, restart=restart) if random_start else origins.clone()
-            _climb(pool, objective, left, start, origins, steps, sizes[left], stop=stop)
+            if starting_points is not None and restart == 0:
+                given = starting_points.detach().to(origins)  # of every image: none is fooled before the first restart
+                points = norms.project(given, origins, pool.radii(left), pool.norm)
+            else:
+                points = _start(pool, left, seed=seed, restart=restart) if random_start else origins.clone()
+            _climb(pool, objective, left, points, origins, steps, sizes[left], stop=stop)
         return pool.settled(images)
 
 

@@ -183,6 +183,21 @@ def positive(**counts: int | None) -> None:
             raise ArgumentError(name, count, "not a number of times", "Give a whole number, 1 or more.")
 
 
+def check_starting_points(start: Tensor, images: Tensor) -> None:
+    """Nothing, where points to begin from are numbers and one for each image.
+
+    Raises:
+        ArgumentError: they are not.
+    """
+    if not isinstance(start, Tensor) or not start.is_floating_point() or start.shape != images.shape:
+        kind = f"{start.dtype} {tuple(start.shape)}" if isinstance(start, Tensor) else type(start).__name__
+        raise ArgumentError(
+            "starting_points", kind, "not a point for each image", f"Give floats of shape {tuple(images.shape)}."
+        )
+    if not bool(start.isfinite().all()):
+        raise ArgumentError("starting_points", "NaN or infinite values", "not points", "Look for what made them.")
+
+
 def _brought(given: Tensor, device: torch.device) -> Tensor:
     """An ordinary tensor on the device, without a history."""
     return (given.clone() if given.is_inference() else given.detach()).to(device)
