@@ -31,6 +31,7 @@ def list_networks() -> None:
     """
     table = Table(box=None, pad_edge=False)
     table.add_column("network", style="bold")
+    table.add_column("family")
     for data, shape in SHAPES.items():
         table.add_column(f"{data} {times(shape)}", justify="right")
     table.add_column("what it is")
@@ -39,7 +40,7 @@ def list_networks() -> None:
             "too small" if min(shape[1:]) < network.smallest else f"{_count(network.name, shape):,}"
             for shape in SHAPES.values()
         ]
-        table.add_row(network.name, *counts, network.summary)
+        table.add_row(network.name, network.family, *counts, network.summary)
     console = Console()
     console.print(table)
     console.print("\nYour own networks need no entry here: write FILE.py:FACTORY.")

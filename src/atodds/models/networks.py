@@ -13,8 +13,12 @@ from torch import Tensor, nn
 
 from atodds import noise
 from atodds.errors import ArgumentError, UnknownNameError
-from atodds.models.plain import FourLayers, Perceptron, SevenLayers, Shape
+from atodds.models.dense import DenseNet
+from atodds.models.mobile import MobileNet
+from atodds.models.plain import FourLayers, Linear, Perceptron, SevenLayers, Shape, TwentyLayers
 from atodds.models.residual import ResNet
+from atodds.models.vgg import LAYERS, VGG
+from atodds.models.wide import WideResNet
 
 LARGEST = 65536
 """No setting, side of an image, or number of classes is larger; what asks for more is a typing error or worse."""
@@ -28,6 +32,8 @@ class Network:
 
     Args:
         name: what it is called in commands, specs and cards.
+        family: the networks that it is grouped with: "perceptron", "cnn", "vgg", "resnet", "wide", "densenet" or
+            "mobilenet".
         summary: one line about it.
         make: (shape, classes, **settings) -> module, on whichever device is current.
         defaults: shape -> every setting that the network has, with its value for such images.
@@ -35,6 +41,7 @@ class Network:
     """
 
     name: str
+    family: str
     summary: str
     make: Callable[..., nn.Module]
     defaults: Callable[[Shape], Mapping[str, int]]
@@ -49,18 +56,47 @@ def _fixed(**settings: int) -> Callable[[Shape], Mapping[str, int]]:
     return lambda _: settings
 
 
+def _perceptron(name: str, depth: int) -> Network:
+    summary = f"perceptron with {depth} hidden layer{'s' if depth > 1 else ''}"
+    return Network(name, "perceptron", summary, partial(Perceptron, depth=depth), _fixed(width=1024))
+
+
+def _vgg(depth: int) -> Network:
+    make = partial(VGG, layers=LAYERS[depth])
+    return Network(f"vgg{depth}", "vgg", f"VGG-{depth} with batch norm", make, _fixed(width=64))
+
+
 def _residual(depth: int) -> Network:
     summary = f"residual network of {depth} layers"
-    return Network(f"resnet{depth}", summary, partial(ResNet, depth=depth), _fixed(width=16), 4)
+    return Network(f"resnet{depth}", "resnet", summary, partial(ResNet, depth=depth), _fixed(width=16), 4)
+
+
+def _wide(depth: int, factor: int) -> Network:
+    make = partial(WideResNet, depth=depth, factor=factor)
+    summary = f"residual network of {depth} layers, {factor} times as wide"
+    return Network(f"wrn{depth}-{factor}", "wide", summary, make, _fixed(width=16))
+
+
+def _dense(depth: int) -> Network:
+    make, settings = partial(DenseNet, depth=depth), _fixed(width=24, growth=12)
+    return Network(f"densenet{depth}", "densenet", f"densely connected network of {depth} layers", make, settings, 4)
 
 
 NETWORKS: Mapping[str, Network] = {
     network.name: network
     for network in (
-        Network("mlp", "perceptron with one hidden layer", Perceptron, _fixed(width=1024)),
-        Network("cnn4", "two convolutions and two linear layers", FourLayers, _fixed(width=16, features=64), 2),
-        Network("cnn7", "four convolutions and three linear layers (Carlini & Wagner)", SevenLayers, _seven, 16),
-        *(_residual(depth) for depth in (8, 20, 32, 44, 56, 110)),
+        Network("linear", "perceptron", "one linear layer", Linear, _fixed()),
+        *(_perceptron(name, depth) for name, depth in (("mlp", 1), ("mlp2", 2), ("mlp3", 3))),
+        Network("cnn4", "cnn", "two convolutions and two linear layers", FourLayers, _fixed(width=16, features=64), 2),
+        Network("cnn7", "cnn", "four convolutions, three linear layers (Carlini & Wagner)", SevenLayers, _seven, 16),
+        Network(
+            "cnn20", "cnn", "18 convolutions and two linear layers", TwentyLayers, _fixed(width=32, features=512), 32
+        ),
+        *(_vgg(depth) for depth in LAYERS),
+        *(_residual(depth) for depth in (8, 14, 20, 32, 44, 56, 110)),
+        *(_wide(depth, factor) for depth, factor in ((10, 2), (10, 4), (16, 2), (16, 4), (28, 10))),
+        *(_dense(depth) for depth in (10, 16, 22, 40)),
+        Network("mobilenet", "mobilenet", "depthwise separable convolutions", MobileNet, _fixed(width=32, repeats=5)),
     )
 }
 
