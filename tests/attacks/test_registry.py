@@ -12,7 +12,7 @@ from atodds.attacks.pool import Balls
 from atodds.attacks.registry import ATTACKS, PRESETS, Attack, Spec, parse
 from atodds.errors import ArgumentError, AtoddsError, UnknownNameError
 from atodds.oracle import Oracle
-from atodds.threat import NORMS, Norm
+from atodds.threat import NORMS, Norm, Threat
 
 
 def names(text: str | list[str]) -> list[str]:
@@ -52,6 +52,11 @@ def settings_of(text: str) -> dict[str, object]:
         ("auto_pgd_targeted(loss=dlr)", ["auto_pgd_targeted(loss=dlr)"]),
         ("auto_pgd(loss=dlr,steps=20)", ["auto_pgd(steps=20,loss=dlr)"]),
         ("pgd(steps=10),pgd(steps=20)", ["pgd(steps=10)", "pgd(steps=20)"]),
+        ("pgd(target=least-likely,steps=10)", ["pgd(steps=10,target=least-likely)"]),
+        ("pgd(target='random')", ["pgd(target=random)"]),
+        ("pgd(target=None)", ["pgd"]),
+        ("pgd,fab(target=second),square(target=second)", ["pgd", "fab(target=second)", "square(target=second)"]),
+        ("auto_pgd_targeted(target=None)", ["auto_pgd_targeted"]),
     ],
 )
 def test_names_are_read_and_written_in_one_way(typed: str | list[str], written: list[str]) -> None:
@@ -112,6 +117,7 @@ def test_with_few_classes_presets_attack_the_margin_where_dlr_is_not_defined(cla
         ("pgd(loss=dlr)", 2, 3),
         ("auto_pgd_targeted(loss=dlr)", 3, 4),
         ("standard,auto_pgd(loss=dlr)", 2, 3),
+        ("auto_pgd(loss=dlr,target=random)", 3, 4),
     ],
 )
 def test_dlr_with_too_few_classes_is_refused_before_any_work(typed: str, classes: int, least: int) -> None:
@@ -151,6 +157,9 @@ def test_every_name_reads_back_as_the_same_attack(steps: int, size: float | None
         ("pgd(step=3)", "Did you mean steps"),
         ("fgsm(steps=3)", "setting of fgsm"),
         ("pgd(model=3)", "setting of pgd"),
+        ("pgd(targets=3)", "setting of pgd"),
+        ("pgd(target=least_likely)", "Did you mean least-likely"),
+        ("pgd(target=3)", "Known: least-likely, random, second"),
         ("pgd(seed=3)", "setting of pgd"),
         ("__import__", "Known:"),
     ],
@@ -180,6 +189,8 @@ def test_unknown_names_come_with_the_nearest(typed: str, hint: str) -> None:
         ("pgd(steps=None)", "wrong type"),
         ("pgd(stop=1)", "wrong type"),
         ("pgd(loss=3)", "wrong type"),
+        ("auto_pgd_targeted(target=second)", "chooses its classes itself"),
+        ("fab_targeted(target=x)", "chooses its classes itself"),
         ("auto_pgd(loss=None)", "wrong type"),
         ("auto_pgd_targeted(loss=3)", "wrong type"),
         ("auto_pgd_targeted(loss=0.5)", "wrong type"),
@@ -258,6 +269,7 @@ def test_an_attack_that_does_not_work_in_the_norm_is_refused(monkeypatch: pytest
         "auto_pgd(loss=hinge)",
         "auto_pgd_targeted(loss=hinge)",
         "auto_pgd(restarts=0)",
+        "pgd(steps=0,target=random)",
     ],
 )
 def test_a_check_finds_settings_that_the_attack_refuses(typed: str) -> None:
@@ -307,3 +319,22 @@ def test_a_minimum_norm_attack_is_given_the_norm_and_its_find_drawn_into_the_bal
     assert given == ["l2"]
     torch.testing.assert_close(found.flatten(1).norm(dim=1), torch.tensor([0.5, 1, 2]))
     spec.check("l2")
+
+
+def test_a_target_is_given_to_the_attack_and_to_its_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Tensor | None] = []
+
+    def noted(_model: object, images: Tensor, *_: object, targets: Tensor | None, **_more: object) -> Tensor:
+        given.append(targets)
+        return images
+
+    monkeypatch.setitem(ATTACKS, "noted", Attack("noted", noted, 1, lambda _: 2))
+    images, labels, targets = torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]), torch.tensor([2, 3])
+    for text, expected in (("noted", None), ("noted(target=second)", targets)):
+        (spec,) = parse(text, "l2")
+        spec.run(Oracle(nn.Flatten()), images, labels, Threat("l2", 1), targets=expected, ids=None, seed=0)
+        spec.check("l2")
+    first, tried, second, tried_too = given
+    assert first is tried is None
+    assert second is targets
+    assert tried_too is not None

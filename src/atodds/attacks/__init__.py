@@ -6,6 +6,7 @@ from atodds.attacks.fast_adaptive_boundary import fab, fab_targeted
 from atodds.attacks.gradient_sign import fgsm, ifgsm, pgd
 from atodds.attacks.random_noise import random_noise
 from atodds.attacks.square import square
+from atodds.attacks.targets import target_classes
 
 __all__ = [
     "auto_pgd",
@@ -18,4 +19,5 @@ __all__ = [
     "pgd",
     "random_noise",
     "square",
+    "target_classes",
 ]

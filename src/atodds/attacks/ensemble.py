@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from atodds.attacks import registry
 from atodds.attacks.pool import Balls, opened
+from atodds.attacks.targets import target_classes
 from atodds.oracle import Oracle
 from atodds.threat import Threat
 
@@ -25,7 +26,7 @@ def ensemble(
     ids: Tensor | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """The attacks of a preset or a list in turn, untargeted; an image leaves as soon as it is fooled.
+    """The attacks of a preset or a list in turn; an image leaves as soon as it is fooled, whatever class that is.
 
     To decide many eps at once, and to keep what was found, use `atodds.evaluate`.
 
@@ -53,7 +54,10 @@ def ensemble(
             if len(rows) == 0:
                 break
             some, names = pool.images[rows], pool.ids[rows]
-            points = spec.run(oracle, some, pool.labels[rows], Balls(pool.norm, pool.eps[rows]), ids=names, seed=seed)
+            labels, balls, targets = pool.labels[rows], Balls(pool.norm, pool.eps[rows]), None
+            if spec.target:
+                targets = target_classes(oracle.logits(some, names), labels, spec.target, ids=names, seed=seed)
+            points = spec.run(oracle, some, labels, balls, targets=targets, ids=names, seed=seed)
             hit = pool.fooled(oracle.logits(points, names), rows, points)
             pool.keep(rows, points, fooled=False)
             pool.found[rows[hit]] = True

@@ -1,18 +1,14 @@
-"""Attacks by name, with settings: `pgd`, `pgd(steps=100,restarts=5)`, `fgsm,pgd`.
+"""Attacks by name, with settings: `pgd`, `pgd(steps=100,restarts=5)`, `pgd(target=random)`, `fgsm,pgd`.
 
 One line here makes an attack known to the plan, the command line, the audit and the contract tests.
 """
 
-import ast
 import inspect
-import keyword
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from types import UnionType
-from typing import Literal, Union, get_args, get_origin, get_type_hints
+from typing import get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +19,13 @@ from atodds.attacks.fast_adaptive_boundary import fab, fab_targeted
 from atodds.attacks.gradient_sign import fgsm, ifgsm, pgd
 from atodds.attacks.pool import Balls
 from atodds.attacks.random_noise import random_noise
+from atodds.attacks.settings import Setting, call, fits, split, written
 from atodds.attacks.square import square
+from atodds.attacks.targets import MODES, Mode
 from atodds.errors import ArgumentError, UnknownNameError
 from atodds.oracle import Oracle
 from atodds.threat import NORMS, Norm, Threat
 
-Setting = bool | int | float | str | None
 _CALL = ("targets", "ids", "seed", "starting_points")
 
 
@@ -156,24 +153,27 @@ class Spec:
     Attributes:
         attack: the attack.
         settings: all of its settings, also those at their default.
+        target: which class it heads for; None for any but the label.
     """
 
     attack: Attack
     settings: tuple[tuple[str, Setting], ...]
+    target: Mode | None = None
 
     @property
     def name(self) -> str:
         """The attack's name, with the settings that differ from the default: what the table says."""
         defaults = self.attack.defaults
-        changed = ",".join(f"{key}={_written(value)}" for key, value in self.settings if value != defaults[key])
-        return f"{self.attack.name}({changed})" if changed else self.attack.name
+        changed = [f"{key}={written(value)}" for key, value in self.settings if value != defaults[key]]
+        changed += [f"{_TARGET}={self.target}"] if self.target else []
+        return f"{self.attack.name}({','.join(changed)})" if changed else self.attack.name
 
     @property
     def least_classes(self) -> int:
         """The fewest classes that it works with."""
         if ("loss", "dlr") not in self.settings:
             return 2
-        return 4 if self.attack.aimed else 3
+        return 4 if self.attack.aimed or self.target else 3
 
     @property
     def passes(self) -> int:
@@ -187,15 +187,16 @@ class Spec:
         labels: Tensor,
         threat: Threat | Balls,
         *,
+        targets: Tensor | None = None,
         ids: Tensor | None,
         seed: int,
     ) -> Tensor:
         """The attack's proposals with these settings; arguments and result as in every attack. What a minimum-norm
         attack finds outside the ball is drawn back into it."""
-        settings = dict(self.settings)
+        given = {"targets": targets, "ids": ids, "seed": seed, **dict(self.settings)}
         if not self.attack.minimum_norm:
-            return self.attack.function(model, images, labels, threat, ids=ids, seed=seed, **settings)
-        found = self.attack.function(model, images, labels, threat.norm, ids=ids, seed=seed, **settings)
+            return self.attack.function(model, images, labels, threat, **given)
+        found = self.attack.function(model, images, labels, threat.norm, **given)
         eps = Balls.of(threat, len(images)).eps.to(images.device)
         return norms.settle(found, images, eps, threat.norm)
 
@@ -214,7 +215,8 @@ class Spec:
 
         image, oracle = torch.tensor([[[[0.25, 0.75, 0.0, 0.5]]]]), Oracle(nn.Flatten(), batch_size=1, on_passes=count)
         with suppress(_EnoughError):
-            self.run(oracle, image, torch.tensor([0]), Threat(norm, 0.125), ids=None, seed=0)
+            targets = torch.tensor([1]) if self.target else None
+            self.run(oracle, image, torch.tensor([0]), Threat(norm, 0.125), targets=targets, ids=None, seed=0)
 
 
 _TRIED = 30
@@ -234,7 +236,7 @@ def pieces(attacks: str | Sequence[str]) -> tuple[str, ...]:
     texts = [attacks] if isinstance(attacks, str) else attacks
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         raise ArgumentError("attacks", attacks, "not the name of an attack", "Write names: 'fgsm,pgd(steps=100)'.")
-    return tuple(piece for text in texts for piece in _split(text))
+    return tuple(piece for text in texts for piece in split(text))
 
 
 def parse(attacks: str | Sequence[str], norm: Norm, classes: int | None = None) -> tuple[Spec, ...]:
@@ -276,99 +278,45 @@ def _expanded(piece: str, norm: Norm, classes: int | None) -> list[Spec]:
         "restarts": 5 if norm == "l1" else 1,
         "targets": 5 if norm == "l1" else 9,
     }
-    return [_spec(part) for part in _split(PRESETS[piece].format(**blanks))]
+    return [_spec(part) for part in split(PRESETS[piece].format(**blanks))]
 
 
 def _spec(text: str) -> Spec:
     try:
-        if len(text) > _LONGEST:
-            raise ValueError
-        tree = ast.parse(text if "(" in text else f"{text}()", mode="eval").body
-        if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.args:
-            raise ValueError
-        given = {str(item.arg): _literal(item.value) for item in tree.keywords}
-        if len(given) < len(tree.keywords):
-            raise ValueError
+        name, given = call(text)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
         if text.replace("-", "_").isidentifier():
             raise UnknownNameError.among("attacks", text, [*ATTACKS, *PRESETS]) from None
         way_out = "Write a name, or a name with settings, each once: pgd(steps=100,restarts=5)."
         raise ArgumentError("attacks", text, "cannot be read", way_out) from None
-    attack = ATTACKS.get(tree.func.id)
+    attack = ATTACKS.get(name)
     if attack is None:
-        raise UnknownNameError.among("attacks", tree.func.id, [*ATTACKS, *PRESETS])
-    defaults = attack.defaults
+        raise UnknownNameError.among("attacks", name, [*ATTACKS, *PRESETS])
+    target, defaults = _target(attack, given), attack.defaults
     for key, value in given.items():
         if key not in defaults:
             raise UnknownNameError.among(f"attacks: setting of {attack.name}", key, defaults)
-        if not _fits(value, attack.kinds[key]):
-            way_out = f"It is {_written(defaults[key])} unless said otherwise."
+        if not fits(value, attack.kinds[key]):
+            way_out = f"It is {written(defaults[key])} unless said otherwise."
             raise ArgumentError(f"attacks: {attack.name}({key}=)", value, "of the wrong type", way_out)
         if isinstance(value, float) and not math.isfinite(value):
             raise ArgumentError(f"attacks: {attack.name}({key}=)", value, "not a finite number", "Write another.")
-    return Spec(attack, tuple((defaults | given).items()))
+    return Spec(attack, tuple((defaults | given).items()), target)
 
 
-_LONGEST = 500
-"""Letters of one attack with its settings."""
+def _target(attack: Attack, given: dict[str, Setting]) -> Mode | None:
+    """What the settings say of the target, taken out of them."""
+    said, argument = given.pop(_TARGET, None), f"attacks: {attack.name}({_TARGET}=)"
+    if said is None:
+        return None
+    if attack.aimed:
+        way_out = "Leave the target out, or give it to an attack that heads for no class: pgd(target=random)."
+        raise ArgumentError(argument, said, f"{attack.name} chooses its classes itself", way_out)
+    found = next((mode for mode in MODES if mode == said), None)
+    if found is None:
+        raise UnknownNameError.among(argument, str(said), MODES)
+    return found
 
 
-def _literal(node: ast.expr) -> Setting:
-    match node:
-        case ast.Name(id=name):  # loss=margin reads as well as loss='margin'
-            return name
-        case ast.BinOp(left=left, op=ast.Sub(), right=right):  # loss=cross-entropy
-            first, second = _literal(left), _literal(right)
-            if isinstance(first, str) and isinstance(second, str):
-                return f"{first}-{second}"
-        case ast.BinOp(left=left, op=ast.Div(), right=right):  # step_size=2/255
-            above, below = ast.literal_eval(left), ast.literal_eval(right)
-            if isinstance(above, (int, float)) and isinstance(below, (int, float)) and below:
-                return float(above / below)
-        case _:
-            value = ast.literal_eval(node)
-            if value is None or isinstance(value, (bool, int, float, str)):
-                return value
-    raise ValueError
-
-
-def _fits(value: Setting, kind: object) -> bool:
-    """Whether a value is of an annotated type. A word stands for any literal: the attack knows which there are."""
-    if isinstance(kind, UnionType) or get_origin(kind) is Union:
-        return any(_fits(value, one) for one in get_args(kind))
-    if get_origin(kind) is Literal:
-        return isinstance(value, str)
-    if kind is float:
-        return type(value) in (int, float)
-    return type(value) is kind
-
-
-def _split(text: str) -> list[str]:
-    """The pieces of a comma-separated text; commas inside brackets do not separate."""
-    pieces: list[str] = []
-    depth = start = 0
-    for at, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        if letter == "," and depth == 0:
-            pieces.append(text[start:at])
-            start = at + 1
-    pieces.append(text[start:])
-    return [piece.strip() for piece in pieces if piece.strip()]
-
-
-def _written(value: Setting) -> str:
-    """A value as text that reads back as the same value: 2/255, 0.03, 100, cross-entropy, 'a word'."""
-    if isinstance(value, float):
-        levels = value * 255
-        if value.is_integer() and abs(value) < _WHOLE:
-            return str(int(value))
-        if 1 <= abs(levels) < _WHOLE and round(levels) / 255 == value:
-            return f"{round(levels)}/255"
-        return repr(value)
-    if isinstance(value, str) and (keyword.iskeyword(value) or not _WORD.fullmatch(value)):
-        return repr(value)
-    return str(value)
-
-
-_WHOLE = 1e6
-_WORD = re.compile(r"[A-Za-z_]\w*(-[A-Za-z_]\w*)*", re.ASCII)
+_TARGET = "target"
+"""The setting of every attack that says which class it heads for."""
