@@ -13,26 +13,68 @@ from atodds.analysis.accuracy import (
     robust_accuracy,
 )
 from atodds.analysis.attacks import AttackShare, AttackShares, attack_shares
+from atodds.analysis.factors import Comparison, Explained, Factors, Traits, Trend, factors, holm
+from atodds.analysis.frontier import Dominator, Frontier, FrontierPoint, frontier, pareto
 from atodds.analysis.intervals import Difference, Median, Rate, median, paired_bootstrap, wilson
+from atodds.analysis.leaderboard import Entry, published_frontier
+from atodds.analysis.line import Footing, Influence, Line, least_squares
+from atodds.analysis.optimality import AttackOptimality, LocalOptimality, Optimalities, Optimality, optimality
+from atodds.analysis.scaling import PublishedFit, Scaling, ScalingPoint, scaling
+from atodds.analysis.together import Distortion
+from atodds.analysis.transfer import Block, FamilyEffect, MeanRate, Sender, TransferMatrix, transfer
 
 __all__ = [
+    "AttackOptimality",
     "AttackShare",
     "AttackShares",
+    "Block",
     "ClassCurves",
+    "Comparison",
     "Curve",
     "Difference",
     "Distances",
+    "Distortion",
+    "Dominator",
+    "Entry",
+    "Explained",
+    "Factors",
+    "FamilyEffect",
+    "Footing",
+    "Frontier",
+    "FrontierPoint",
+    "Influence",
+    "Line",
+    "LocalOptimality",
+    "MeanRate",
     "Median",
+    "Optimalities",
+    "Optimality",
+    "PublishedFit",
     "Rate",
+    "Scaling",
+    "ScalingPoint",
+    "Sender",
+    "Traits",
+    "TransferMatrix",
+    "Trend",
     "accuracy",
     "attack_shares",
     "curve",
     "difference",
     "distances",
+    "factors",
+    "frontier",
+    "holm",
+    "least_squares",
     "median",
     "median_distance",
+    "optimality",
     "paired_bootstrap",
+    "pareto",
     "per_class",
+    "published_frontier",
     "robust_accuracy",
+    "scaling",
+    "transfer",
     "wilson",
 ]
