@@ -10,10 +10,12 @@ AtoddsError
 │   └── DownloadError                   the network refused, or the bytes were not the ones promised
 ├── ModelError                          the classifier that was brought
 │   ├── UntrustedFileError              a file that could run code, without leave to do so
+│   ├── WeightsDownloadError            a library that could not fetch its pretrained weights
 │   └── LogitsError                     outputs of another shape, NaN or infinite outputs
 ├── RunError                            a folder of results
 │   ├── NotARunError                    a folder that holds no run
 │   ├── NewerRunError                   a run that a newer version wrote
+│   ├── OlderRunError                   a run that an older version wrote, with other columns
 │   ├── OtherPlanError                  a run in the same folder that was asked another question
 │   ├── CorruptShardError               a result file that is not what was written
 │   ├── StoreFullError                  no room left on the disk
@@ -89,6 +91,10 @@ class UntrustedFileError(ModelError):
     """A file that could run code when it is opened."""
 
 
+class WeightsDownloadError(ModelError):
+    """Pretrained weights that a library could not fetch."""
+
+
 class LogitsError(ModelError):
     """Outputs that are not one finite row of logits an image."""
 
@@ -103,6 +109,10 @@ class NotARunError(RunError):
 
 class NewerRunError(RunError):
     """A run written by a newer version."""
+
+
+class OlderRunError(RunError):
+    """A run written by an older version, whose results cannot stand beside those of this one."""
 
 
 class OtherPlanError(RunError):

@@ -27,6 +27,27 @@ from atodds.models.spec import Spec, parse
         ("pack.nets:make", Spec("pack.nets:make", module="pack.nets", factory="make")),
         ("nets:make@w.pt", Spec("nets:make@w.pt", module="nets", factory="make", weights=Path("w.pt"))),
         ("resnet20@w.pt", Spec("resnet20@w.pt", network="resnet20", weights=Path("w.pt"))),
+        ("timm:resnet50.a1_in1k", Spec("timm:resnet50.a1_in1k", library="timm", member="resnet50.a1_in1k")),
+        (
+            "timm:resnet50@a/b@c.pt",
+            Spec("timm:resnet50@a/b@c.pt", library="timm", member="resnet50", weights=Path("a/b@c.pt")),
+        ),
+        ("torchvision:vgg16", Spec("torchvision:vgg16", library="torchvision", member="vgg16")),
+        (
+            "torchvision:vgg16@IMAGENET1K_V1",
+            Spec("torchvision:vgg16@IMAGENET1K_V1", library="torchvision", member="vgg16", variant="IMAGENET1K_V1"),
+        ),
+        (
+            "torchvision:vgg16@../w.pth",
+            Spec("torchvision:vgg16@../w.pth", library="torchvision", member="vgg16", weights=Path("../w.pth")),
+        ),
+        ("hf:google/vit-base", Spec("hf:google/vit-base", library="hf", member="google/vit-base")),
+        (
+            "hf:google/vit-base@refs/pr/1",
+            Spec("hf:google/vit-base@refs/pr/1", library="hf", member="google/vit-base", variant="refs/pr/1"),
+        ),
+        ("hf:./mine", Spec("hf:./mine", library="hf", folder=Path("mine"))),
+        ("hf:/a/mine.py:x", Spec("hf:/a/mine.py:x", library="hf", folder=Path("/a/mine.py:x"))),
         ("a/b.safetensors", Spec("a/b.safetensors", weights=Path("a/b.safetensors"))),
         ("b.pth", Spec("b.pth", weights=Path("b.pth"))),
     ],
@@ -42,6 +63,13 @@ def test_each_form_is_taken_apart(text: str, spec: Spec) -> None:
         ("zoo.py:net@best.pt", "net-best"),
         ("resnet20@best.pt", "resnet20-best"),
         ("runs/robust.safetensors", "robust"),
+        ("timm:resnet50.a1_in1k", "resnet50.a1_in1k"),
+        ("timm:resnet50@best.pt", "resnet50-best"),
+        ("torchvision:vgg16@IMAGENET1K_V1", "vgg16-IMAGENET1K_V1"),
+        ("hf:google/vit-base", "vit-base"),
+        ("hf:google/vit-base@v2", "vit-base-v2"),
+        ("hf:./runs/mine", "mine"),
+        ("hf:.", "model"),
         ("runs/\x1b[31mred.safetensors", "?[31mred"),
     ],
 )
@@ -61,10 +89,8 @@ def test_a_model_is_called_after_its_parts(text: str, name: str) -> None:
         ("https://example.org/model.py", "Fetch it first"),
         ("https://example.org/model.py:net", "Fetch it first"),
         ("resnet20", r"resnet20@FILE\.safetensors"),
-        ("timm:resnet50", r"timm\.create_model"),
-        ("hf:google/vit", "AutoModelForImageClassification"),
         ("robustbench:Wang2023Better_WRN-28-10", r"robustbench\.load_model"),
-        ("torchvision:resnet18@w.pt", "get_model"),
+        ("suite:imagenet-18", "several models, not one"),
         ("zoo/", "FILE.py:FACTORY"),
         ("a:b:c", "FILE.py:FACTORY"),
     ],
@@ -72,6 +98,29 @@ def test_a_model_is_called_after_its_parts(text: str, name: str) -> None:
 def test_what_names_no_model_says_how_to_name_one(text: str, said: str) -> None:
     with pytest.raises(ArgumentError, match=said):
         parse(text)
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision", "hf"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", " ", "a/../b", "a/b/c", "a\\b", "a b", "a;b", "a\nb", "-a", "--help", "a:b",
+        "hf-hub:owner/repo", "local-dir:/etc", "a@", "a.b.c.d/../e", "ａ", "a\0b", "@FILE", "a/b@../../c", "a/b@-c",
+    ],
+)  # fmt: skip
+def test_a_name_that_no_library_gives_is_refused(library: str, name: str) -> None:
+    with pytest.raises(ArgumentError, match=rf"after {library}:\. Write {library}:") as caught:
+        parse(f"{library}:{name}")
+    assert caught.value.argument == "model"
+
+
+def test_only_a_folder_that_says_so_is_one() -> None:
+    for text in ("hf:..", "hf:../x", "hf:~/x", "hf:/x"):
+        assert parse(text).folder is not None
+        assert parse(text).member == ""
+    for library in ("timm", "torchvision"):
+        with pytest.raises(ArgumentError, match="no name of a model"):
+            parse(f"{library}:../../etc/passwd")
 
 
 def test_an_unknown_network_is_told_the_nearest_and_how_to_bring_one() -> None:

@@ -43,8 +43,9 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL]...",
-            help="FILE.py:FACTORY, package.module:FACTORY, a checkpoint, or NETWORK@WEIGHTS; NAME=MODEL names it. "
-            "None: two small networks, trained here on the digits.",
+            help="FILE.py:FACTORY, package.module:FACTORY, timm:NAME, torchvision:NAME, hf:OWNER/REPO, a checkpoint, "
+            "or NETWORK@WEIGHTS; NAME=MODEL names it; suite:imagenet-18 is many. None: two small networks, trained "
+            "here on the digits.",
             show_default=False,
         ),
     ] = None,
@@ -83,6 +84,9 @@ def bench(
         str | None, typer.Option(help="Normalisation to fold into the models: mean for each channel, 0.49,0.48,0.45.")
     ] = None,
     std: Annotated[str | None, typer.Option(help="Standard deviation for each channel.")] = None,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Let models of a library resize images of another size themselves.")
+    ] = False,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Open weight files that can run code when opened.")
     ] = False,
@@ -125,25 +129,27 @@ def bench(
 
     atodds bench mine=nets.py:make --data images/ --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
 
+    atodds bench timm:resnet50.a1_in1k torchvision:vgg16 --data imagenet/ --split val --size 224 --limit 1000
+
     atodds bench zoo.py:resnet20 --data cifar10 --norm l2 --eps 0.25,0.5 --attacks "pgd(steps=100,restarts=5)"
     """
     console = Console()
     budgets = eps or _budgets(data, norm)
     registry.parse(attacks, parse_norm(norm))  # words that mean nothing are found before anything is trained or read
     parse_eps_list(budgets, norm)
-    chosen = _device(device)
+    chosen = chosen_device(device)
     torch.set_num_threads(_threads(threads))
     executor.hold_memory()
     place = out or f"runs/{Path(data).stem}-{norm}"
     images = load_images(data, root=root, split=split, limit=limit, how=how, size=size)
-    brought = _brought(specs or [], data, place, mean, std, trust_pickle, console)
+    brought = _brought(specs or [], data, place, mean, std, trust_pickle, resize, console)
     for model in brought.values():
         model.to(chosen)
     console.print(f"Attacking {escape(', '.join(brought))} on {chosen}: {escape(_named(images))}", highlight=False)
     run = evaluate(
         brought, images, norm=norm, eps=budgets, attacks=attacks, out=place, seed=seed,
         precision=precision, eot=eot, alone=alone, keep=keep, workers=workers, batch_size=batch_size,
-        command=_command(),
+        command=command_line(),
     )  # fmt: skip
     _show(run, console)
     page = run.report()
@@ -157,19 +163,28 @@ def _brought(
     mean: str | None,
     std: str | None,
     trust_pickle: bool,
+    resize: bool,
     console: Console,
 ) -> dict[str, nn.Module]:
     if not specs:
         if data != "digits":
             raise ArgumentError("MODEL", "none", f"nothing to attack on {data}", "Name a model, such as nets.py:make.")
         return _digits(place, console)
+    return named_models(specs, mean, std, trust_pickle, resize=resize)
+
+
+def named_models(
+    specs: list[str], mean: str | None, std: str | None, trust_pickle: bool, *, resize: bool = False
+) -> dict[str, nn.Module]:
+    """The models that were named on a command line, each once; a suite is all of its models."""
     brought: dict[str, nn.Module] = {}
-    for spec in specs:
+    for spec in models.expand(specs):
         name, equals, source = spec.partition("=")
         named = bool(equals) and not any(sign in name for sign in "/:@\\")
         model = models.load(
-            source if named else spec, mean=mean, std=std, name=name if named else None, trust_pickle=trust_pickle
-        )
+            source if named else spec, mean=mean, std=std, name=name if named else None, trust_pickle=trust_pickle,
+            resize=resize,
+        )  # fmt: skip
         if model.name in brought:
             raise ArgumentError("MODEL", spec, f"a second model called {model.name}", "Name it: other=" + spec)
         brought[model.name] = model
@@ -185,7 +200,8 @@ def _digits(place: str, console: Console) -> dict[str, nn.Module]:
     return {model.name: model for model in pair}
 
 
-def _device(name: str) -> torch.device:
+def chosen_device(name: str) -> torch.device:
+    """The device of that name; a GPU if there is one and nothing is said."""
     if not name:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -228,7 +244,8 @@ def _named(images: ImageSet) -> str:
     return f"{len(images)} images of {images.name} ({images.selection})"
 
 
-def _command() -> str:
+def command_line() -> str:
+    """The command that is being run."""
     return shlex.join(["atodds", *sys.argv[1:]])
 
 

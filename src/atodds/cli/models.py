@@ -1,4 +1,4 @@
-"""atodds models: the networks that come along, and a look at any model."""
+"""atodds models: the networks that come along, suites of published models, and a look at any model."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -7,15 +7,21 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from torch import nn
 
 from atodds import models
-from atodds.models import NETWORKS, Card, Classifier
+from atodds.data.decode import CROP
+from atodds.models import NETWORKS, SUITES, Card, Classifier, Usage
+from atodds.models.adapters import Inner
 from atodds.models.classifier import printable, times
 from atodds.models.networks import skeleton
 from atodds.models.plain import Shape
+from atodds.models.resizing import Resizing
 
 app = typer.Typer(
-    help="Models: the networks that come along, and a look at any model.", no_args_is_help=True, rich_markup_mode="rich"
+    help="Models: the networks that come along, suites of published ones, and a look at any model.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
 )
 
 SHAPES: dict[str, Shape] = {"cifar10": (3, 32, 32), "mnist": (1, 28, 28), "digits": (1, 8, 8)}
@@ -43,7 +49,50 @@ def list_networks() -> None:
         table.add_row(network.name, network.family, *counts, network.summary)
     console = Console()
     console.print(table)
-    console.print("\nYour own networks need no entry here: write FILE.py:FACTORY.")
+    console.print(
+        "\nYour own networks need no entry here: write FILE.py:FACTORY. Published models: timm:NAME, "
+        "torchvision:NAME, hf:OWNER/REPO."
+    )
+
+
+@app.command("suite")
+def show_suite(
+    name: Annotated[str, typer.Argument(metavar="SUITE", help=f"Its name: {', '.join(SUITES)}.", show_default=False)],
+) -> None:
+    """The models of a published study, and the nearest weights of each that can be loaded today.
+
+    [bold]Examples[/bold]
+
+    atodds models suite imagenet-18
+    """
+    suite = models.suite(name)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", style="bold", no_wrap=True)
+    table.add_column("top-1 %", justify="right")
+    table.add_column("nearest weights today", no_wrap=True)
+    table.add_column("px", justify="right")
+    table.add_column("top-1 %", justify="right")
+    table.add_column("which are")
+    table.add_column("here")
+    for member in suite.members:
+        table.add_row(
+            member.name,
+            f"{member.top1:.1f}",
+            member.spec or "none",
+            str(member.size or ""),
+            "" if member.todays is None else f"{member.todays:.1f}",
+            "" if member.kinship == "none" else member.kinship,
+            "yes" if member.is_here else "no",
+        )
+    console = Console()
+    console.print(table)
+    here, known = sum(member.is_here for member in suite.members), len(suite.specs)
+    console.print(
+        f"\nOf {suite.title}, {known} have weights today: {models.PREFIX}{suite.name} is all {known}. The libraries of "
+        f"{here} of them are installed here{'.' if here == known else ': pip install atodds[zoo]'}",
+        highlight=False,
+        markup=False,
+    )
 
 
 @app.command("show")
@@ -52,7 +101,8 @@ def show(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="FILE.py:FACTORY, package.module:FACTORY, a checkpoint, or NETWORK@WEIGHTS. Its code runs.",
+            help="FILE.py:FACTORY, package.module:FACTORY, timm:NAME, torchvision:NAME, hf:OWNER/REPO, a checkpoint, "
+            "or NETWORK@WEIGHTS. A factory's code runs.",
             show_default=False,
         ),
     ],
@@ -73,6 +123,8 @@ def show(
     atodds models show zoo.py:resnet20@weights.safetensors --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26
 
     atodds models show digits_robust.safetensors
+
+    atodds models show timm:resnet50.a1_in1k
     """
     model = models.load(spec, mean=mean, std=std, trust_pickle=trust_pickle)
     Console().print(summary(model), soft_wrap=True)
@@ -91,7 +143,7 @@ def summary(model: Classifier) -> Table:
 def _facts(model: Classifier) -> Iterator[tuple[str, str]]:
     yield "name", model.name
     yield "source", model.source
-    yield "class", type(model.network).__name__
+    yield "class", type(_inner(model.network)).__name__
     yield "parameters", f"{models.parameter_count(model):,}"
     yield "fingerprint", models.fingerprint(model)
     for title, numbers in (("mean", model.mean), ("std", model.std)):
@@ -99,6 +151,8 @@ def _facts(model: Classifier) -> Iterator[tuple[str, str]]:
         yield title, told
     if model.card is not None:
         yield from _card(model.card)
+    if model.usage is not None:
+        yield from _usage(model.usage)
 
 
 def _card(card: Card) -> Iterator[tuple[str, str]]:
@@ -111,6 +165,26 @@ def _card(card: Card) -> Iterator[tuple[str, str]]:
         if value is not None:
             yield f"  {printable(key)}", str(value)
     yield "trained by", f"atodds {card.version}"
+
+
+def _inner(network: nn.Module) -> nn.Module:
+    """The network that a library made, inside of what was put around it here."""
+    while isinstance(network, (Resizing, Inner)):
+        network = network.network
+    return network
+
+
+def _usage(usage: Usage) -> Iterator[tuple[str, str]]:
+    yield "weights", f"{usage.weights}, with {usage.library}"
+    height, width = usage.shape[1:]
+    load = f"; load them with --size {height}" if height == width else ""
+    yield "images", f"{times(usage.shape)} (channels x height x width){load}"
+    own = f"keeps {usage.crop:.0%} of the shorter side" if usage.crop else ""
+    how = ", ".join(part for part in (own, usage.interpolation) if part)
+    if how:
+        yield "its own loading", f"{how}; --size keeps {CROP:.1%}, bilinear"
+    shown = ", ".join(usage.classes[:5])
+    yield "classes", f"{usage.outputs}{f': {shown}' if shown else ''}{', …' if len(usage.classes) > 5 else ''}"
 
 
 def _count(name: str, shape: Shape) -> int:

@@ -6,17 +6,25 @@ from atodds.models.classifier import Classifier, name_of
 from atodds.models.fingerprint import fingerprint
 from atodds.models.networks import NETWORKS, Network, build, parameter_count
 from atodds.models.sources import load
+from atodds.models.suites import PREFIX, SUITES, Suite, expand, suite
+from atodds.models.usage import Usage
 
 __all__ = [
     "NETWORKS",
+    "PREFIX",
+    "SUITES",
     "Card",
     "Classifier",
     "Network",
+    "Suite",
+    "Usage",
     "build",
+    "expand",
     "fingerprint",
     "load",
     "load_checkpoint",
     "name_of",
     "parameter_count",
     "save",
+    "suite",
 ]

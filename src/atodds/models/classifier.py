@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from atodds.errors import ArgumentError, ModelError
 from atodds.models.card import Card
+from atodds.models.usage import Usage
 
 Channels = float | str | Sequence[float] | NDArray[np.floating] | Tensor
 """One number for all channels, or one a channel; as text, "0.49,0.48,0.45"."""
@@ -24,11 +25,13 @@ class Classifier(nn.Module):
         name: what tables and pages call it.
         source: the spec it was loaded from, "" for an object.
         card: how it was made, where it is a network of ours.
+        usage: how its library says that it is to be used, where it comes from one.
 
     Raises:
         ArgumentError: a network that is no module, a name that is not a line of text, mean without std, lengths that
             differ, values that are not finite, or a std that is not positive.
-        ModelError: from `forward`, images with another number of channels than mean, or not of the card's shape.
+        ModelError: from `forward`, images with another number of channels than mean, or not of the shape that the card
+            or the usage says.
     """
 
     mean: Tensor | None
@@ -43,11 +46,13 @@ class Classifier(nn.Module):
         name: str = "",
         source: str = "",
         card: Card | None = None,
+        usage: Usage | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(network, nn.Module):
             raise ArgumentError("network", network, "not a torch.nn.Module", "Wrap the function in a module's forward.")
         self.network, self.name, self.source, self.card = network, checked_name(name), source, card
+        self.usage = usage
         means, stds = _normalisation(mean, std)
         self.register_buffer("mean", means, persistent=False)
         self.register_buffer("std", stds, persistent=False)
@@ -59,6 +64,8 @@ class Classifier(nn.Module):
         if self.card is not None and shape != self.card.shape:
             name = self.name or "The model"
             raise ModelError(f"{name} takes images of {times(self.card.shape)}, not {times(shape)}.")
+        if self.usage is not None:
+            self.usage.check_shape(shape, self.name or "The model")
         if self.mean is not None and self.std is not None:
             if len(self.mean) not in (1, shape[0]):
                 raise ModelError(
@@ -68,6 +75,24 @@ class Classifier(nn.Module):
             images = (images - self.mean) / self.std
         logits: Tensor = self.network(images)
         return logits
+
+
+def check_images(model: nn.Module, shape: Sequence[int], classes: Sequence[str], name: str = "") -> None:
+    """Hold images against what a model of a library says that it takes; other models say nothing.
+
+    Args:
+        model: any.
+        shape: (C, H, W) of the images.
+        classes: names of their classes, by label.
+        name: what messages call the model; its own name where left out.
+
+    Raises:
+        ModelError: images of another size, with other channels, with another number of classes, or with the model's
+            classes in another order.
+    """
+    if isinstance(model, Classifier) and model.usage is not None:
+        model.usage.check_shape(shape, name or name_of(model))
+        model.usage.check_classes(classes, name or name_of(model))
 
 
 def name_of(model: nn.Module, fallback: str = "") -> str:

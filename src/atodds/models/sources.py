@@ -1,19 +1,23 @@
-"""Loading a model from where its spec says it is: the user's code, a checkpoint, or weights for a network of ours."""
+"""Loading a model from where its spec says it is: the user's code, another library, a checkpoint, or weights for a
+network of ours."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from torch import Tensor, nn
 
 from atodds.errors import ArgumentError, ModelError, UnknownNameError
+from atodds.models.adapters import ADAPTERS
 from atodds.models.checkpoint import load_checkpoint, read_card
 from atodds.models.classifier import Channels, Classifier, checked_name
 from atodds.models.importing import beside, here, run_file, run_module
 from atodds.models.networks import LARGEST, NETWORKS, skeleton
 from atodds.models.plain import Shape
+from atodds.models.resizing import Resizing
 from atodds.models.spec import Spec, parse
 from atodds.models.weights import existing, fit, misfit, read_weights, without_prefix
 
@@ -29,37 +33,70 @@ def load(
     std: Channels | None = None,
     name: str | None = None,
     trust_pickle: bool = False,
+    resize: bool = False,
 ) -> Classifier:
     """The model that a spec names, in eval mode, on the CPU. A factory is called without arguments; its code runs.
 
     Args:
-        spec: FILE.py:FACTORY, package.module:FACTORY, either with @WEIGHTS, NETWORK@WEIGHTS, or a checkpoint's path.
-        mean, std: normalisation to fold in, for pixels in [0, 1]; one number, or one a channel.
-        name: what to call it; its factory, network or file where left out.
+        spec: FILE.py:FACTORY, package.module:FACTORY, either with @WEIGHTS; timm:NAME, torchvision:NAME, hf:REPO;
+            NETWORK@WEIGHTS, or a checkpoint's path.
+        mean, std: normalisation to fold in, for pixels in [0, 1]; one number, or one a channel. A library's own weights
+            bring theirs.
+        name: what to call it; its factory, network, name in the library, or file where left out.
         trust_pickle: also open files of weights that can run code when they are opened.
+        resize: let a model of a library take images of any size and resize them itself, as part of the model.
 
     Raises:
         ArgumentError: a spec that cannot be read, or bad mean, std or name.
-        UnknownNameError: a file, factory or network that does not exist.
-        UntrustedFileError: weights that could run code, without `trust_pickle`.
+        UnknownNameError: a file, factory, network, or model of a library that does not exist.
+        MissingExtraError: a library that is not installed.
+        UntrustedFileError: weights that could run code, without `trust_pickle`; a repository with code of its own.
+        WeightsDownloadError: a library could not fetch its weights.
         ModelError: code that cannot be imported, a factory that does not return a module, or weights that do not fit.
     """
     parts = parse(spec)
     title = parts.name if name is None else checked_name(name)
+    if parts.library:
+        return _from_library(parts, mean, std, title, trust_pickle, resize)
     if parts.weights is None or parts.factory:
         network = _from_factory(parts, trust_pickle)
     else:
         file = existing(parts.weights, "weights" if parts.network else "model")
         if _has_card(file, parts.network):
-            if mean is not None or std is not None:
-                argument, value = ("std", std) if mean is None else ("mean", mean)
-                problem = "the checkpoint's card says how it normalises"
-                raise ArgumentError(argument, value, problem, "Leave mean and std out.")
+            _refuse_normalisation(mean, std, "the checkpoint's card says how it normalises")
             return load_checkpoint(file, name=title, source=parts.text)
         network = _from_weights(parts.network, file, trust_pickle)
+    _check_values(network, parts)
+    return Classifier(network.cpu(), mean=mean, std=std, name=title, source=parts.text).eval()
+
+
+def _from_library(
+    parts: Spec, mean: Channels | None, std: Channels | None, title: str, trust_pickle: bool, resize: bool
+) -> Classifier:
+    """A model of another library, with the library's normalisation; weights of the user's may have another one."""
+    if parts.weights is None:
+        _refuse_normalisation(mean, std, f"{parts.library} says how its weights normalise")
+    brought = ADAPTERS[parts.library](parts, trust_pickle)
+    if mean is None and std is None:
+        mean, std = brought.mean, brought.std
+    _check_values(brought.network, parts)
+    # Some weights are kept in half precision; verdicts are made in full.
+    network, usage = brought.network.cpu().float(), brought.usage
+    if resize:
+        network, usage = Resizing(network, *usage.shape[1:]), replace(usage, resized=True)
+    return Classifier(network, mean=mean, std=std, name=title, source=parts.text, usage=usage).eval()
+
+
+def _refuse_normalisation(mean: Channels | None, std: Channels | None, problem: str) -> None:
+    """A model that brings its own normalisation takes no second one."""
+    if mean is not None or std is not None:
+        argument, value = ("std", std) if mean is None else ("mean", mean)
+        raise ArgumentError(argument, value, problem, "Leave mean and std out.")
+
+
+def _check_values(network: nn.Module, parts: Spec) -> None:
     if any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers())):
         raise ModelError(f"{parts.text}: some weights have no values: they are on the meta device. Load them first.")
-    return Classifier(network.cpu(), mean=mean, std=std, name=title, source=parts.text).eval()
 
 
 def _has_card(file: Path, network: str) -> bool:
