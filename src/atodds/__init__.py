@@ -1,6 +1,6 @@
 """Accuracy and robustness of image classifiers, the trade-off between them, and help to choose."""
 
-from atodds import analysis, attacks, data, models
+from atodds import analysis, attacks, bounds, data, models
 from atodds.analysis import Rate
 from atodds.data import ImageSet
 from atodds.oracle import Oracle
@@ -17,6 +17,7 @@ __all__ = [
     "__version__",
     "analysis",
     "attacks",
+    "bounds",
     "data",
     "evaluate",
     "models",
