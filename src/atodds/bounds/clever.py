@@ -40,6 +40,7 @@ class Clever:
     Attributes:
         norm: of the distances.
         level: of the intervals.
+        prediction: int64, the model's on the image; -1 where no output is the largest.
         radius: of each image's ball.
         score: the estimate, at most the radius; 0 for images that are misclassified as they are, or that have no
             finite estimate.
@@ -56,6 +57,7 @@ class Clever:
 
     norm: Norm
     level: float
+    prediction: Tensor
     radius: Tensor
     score: Tensor
     low: Tensor
@@ -131,13 +133,16 @@ def clever(
         leading = logits.argmax(1)
         rivals = _rivals(logits, leading, classes) if pool.targets is None else pool.targets[:, None]
         margins = (logits.gather(1, leading[:, None]).double() - logits.gather(1, rivals).double()).cpu()
+        answers = logits.amax(1).isfinite()
         right = leading == pool.labels if pool.targets is None else leading != pool.targets
-        rows = (right & (radii > 0)).nonzero()[:, 0]
+        rows = (right & answers & (radii > 0)).nonzero()[:, 0]
         maxima = torch.zeros(len(rows), rivals.shape[1], batches, dtype=torch.float64)
         for batch in range(batches if len(rows) else 0):
             numbers = range(batch * samples, (batch + 1) * samples)
             maxima[:, :, batch] = _largest(pool, rows, leading, rivals, radii, numbers, seed)
-        return _Estimate(pool.norm, level, penalty, radii.cpu(), margins, rivals.cpu(), rows.cpu()).of(maxima)
+        prediction = torch.where(answers, leading, -1).cpu()
+        known = _Estimate(pool.norm, level, penalty, prediction, radii.cpu(), margins, rivals.cpu(), rows.cpu())
+        return known.of(maxima)
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,7 @@ class _Estimate:
     norm: Norm
     level: float
     penalty: float
+    prediction: Tensor
     radius: Tensor
     margins: Tensor
     rivals: Tensor
@@ -174,6 +180,7 @@ class _Estimate:
         return Clever(
             norm=self.norm,
             level=self.level,
+            prediction=self.prediction,
             radius=self.radius,
             score=filled(scores),
             low=filled(over(ends.high).amin(1)),
