@@ -106,6 +106,7 @@ def test_what_names_no_model_says_how_to_name_one(text: str, said: str) -> None:
     [
         "", " ", "a/../b", "a/b/c", "a\\b", "a b", "a;b", "a\nb", "-a", "--help", "a:b",
         "hf-hub:owner/repo", "local-dir:/etc", "a@", "a.b.c.d/../e", "ａ", "a\0b", "@FILE", "a/b@../../c", "a/b@-c",
+        "a/b@v/../../c", "a..b", "a/b..c",
     ],
 )  # fmt: skip
 def test_a_name_that_no_library_gives_is_refused(library: str, name: str) -> None:
