@@ -1,0 +1,1 @@
+"""Closed forms and small simulations: what is known about accuracy and robustness without training a network."""
