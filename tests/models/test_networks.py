@@ -14,7 +14,7 @@ from atodds.models.plain import Shape
 
 CIFAR, MNIST, DIGITS, STL, TINY = (3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 96, 96), (3, 64, 64)
 EVERY = pytest.mark.parametrize("name", sorted(NETWORKS))
-LEAST = {"width": 4, "features": 8, "growth": 2, "repeats": 1}
+LEAST = {"width": 4, "features": 8, "growth": 2, "repeats": 1, "stride": 1}
 SMALL = {name: {key: LEAST[key] for key in complete(name, CIFAR)} for name in NETWORKS} | {"wrn28-10": {"width": 1}}
 FAMILIES = ("perceptron", "cnn", "vgg", "resnet", "wide", "densenet", "mobilenet")
 
@@ -190,10 +190,18 @@ def test_ends_in_a_linear_layer_called_head(name: str) -> None:
 @EVERY
 def test_every_setting_makes_the_network_smaller_or_larger_and_unknown_ones_are_refused(name: str) -> None:
     usual = parameter_count(skeleton(name, CIFAR, 10))
-    for key, value in complete(name, CIFAR).items():
+    for key, value in complete(name, CIFAR).items() - {("stride", 1)}:  # which changes no weight
         assert parameter_count(skeleton(name, CIFAR, 10, settings={key: value - 1})) < usual, key
     with pytest.raises(UnknownNameError, match="Did you mean width" if SMALL[name] else "Known: none"):
         build(name, CIFAR, 10, settings={"widht": 3})
+
+
+def test_a_stride_of_two_halves_all_maps_of_a_mobilenet() -> None:
+    halved, usual = (build("mobilenet", MNIST, 10, settings={"width": 4, "stride": stride}) for stride in (2, 1))
+    maps = torch.zeros(1, 1, 28, 28)
+    assert halved.get_submodule("conv")(maps).shape == (1, 4, 14, 14)
+    assert parameter_count(halved) == parameter_count(usual)
+    assert halved(images(MNIST)).shape == (3, 10)
 
 
 # ---- arguments -----------------------------------------------------------------------------------------------------

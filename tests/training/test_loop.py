@@ -1,6 +1,7 @@
 """Training learns, repeats, and says where it is."""
 
 import logging
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from atodds.data import ImageSet
 from atodds.errors import ArgumentError, ModelError, UnknownNameError
 from atodds.models import fingerprint, load_checkpoint, save
 from atodds.training import Progress, Recipe, train
-from atodds.training.loop import _Data, _statistics
+from atodds.training.feed import Feed
+from atodds.training.objectives import OBJECTIVES
 from atodds.training.progress import bar
+from atodds.training.recipe import SCHEDULES, Precision
 
 QUICK = Recipe(epochs=4, batch_size=16, lr=0.05)
 SMALL = {"width": 8}
@@ -37,13 +40,35 @@ def accuracy(model: torch.nn.Module, images: ImageSet) -> float:
 
 
 @pytest.mark.parametrize("floats", [False, True])
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_learns_what_can_be_learned(schedule: str, floats: bool) -> None:
     images = halves(floats=floats)
     model = train(
         "mlp", images, Recipe(epochs=4, batch_size=16, lr=0.05, schedule=schedule), settings=SMALL, device="cpu"
     )
     assert accuracy(model, images) == 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_and_precision_learns_and_repeats(objective: str, precision: Precision) -> None:
+    images, eps = halves(), 0.05 if OBJECTIVES[objective].against else None
+    recipe = Recipe(objective, epochs=4, batch_size=16, lr=0.05, eps=eps, precision=precision, shift=0.1)
+    one, two = (train("cnn4", images, recipe, settings={"width": 2, "features": 8}, device="cpu") for _ in range(2))
+    assert accuracy(one, images) == 1
+    assert fingerprint(one) == fingerprint(two)
+    assert {tensor.dtype for tensor in one.state_dict().values()} == {torch.float32}
+    assert all(tensor.is_contiguous() for tensor in one.state_dict().values())
+
+
+def test_bfloat16_rounds_and_augmentation_changes_what_is_seen() -> None:
+    usual, rounded, moved = (
+        train("mlp", halves(), replace(QUICK, **changed), settings=SMALL, device="cpu")
+        for changed in ({}, {"precision": "bfloat16"}, {"shift": 0.25})
+    )
+    assert len({fingerprint(usual), fingerprint(rounded), fingerprint(moved)}) == 3
+    for name, tensor in usual.state_dict().items():
+        assert torch.allclose(tensor, rounded.state_dict()[name], atol=0.05), name
 
 
 def test_what_comes_back_is_ready_to_be_measured_and_says_how_it_was_made() -> None:
@@ -110,8 +135,7 @@ def test_adversarial_training_buys_robustness() -> None:
 
 def test_every_epoch_takes_every_image_once_in_an_order_and_with_random_starts_of_its_own() -> None:
     images = halves(65)
-    given = _Data(torch.from_numpy(images.pixels()), torch.tensor(images.labels), torch.tensor(images.ids))
-    epochs = [list(given.batches(QUICK, epoch)) for epoch in (0, 1, 0)]
+    epochs = [list(Feed.of(images).epoch(QUICK, epoch)) for epoch in (0, 1, 0)]
     orders = [torch.cat([batch.ids for batch in batches]).tolist() for batches in epochs]
     assert orders[0] == orders[2] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1]) == images.ids.tolist() != orders[0]
@@ -173,7 +197,7 @@ def test_class_names_that_no_card_could_hold_are_refused_before_training() -> No
 def test_a_constant_channel_has_a_std_of_one() -> None:
     pixels = torch.full((5, 2, 3, 3), 51, dtype=torch.uint8)
     pixels[:, 1, 0] = 255
-    mean, std = _statistics(pixels)
+    mean, std = Feed(pixels, torch.zeros(5), torch.arange(5)).statistics()
     assert mean == pytest.approx((0.2, (0.2 * 2 + 1) / 3), abs=1e-6)
     assert std[0] == 1
     assert std[1] == pytest.approx(0.8 * np.sqrt(2 / 9), abs=1e-6)

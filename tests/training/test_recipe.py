@@ -27,6 +27,13 @@ from atodds.training.recipe import SCHEDULES, Recipe
         ({"weight_decay": -1e-4}, ArgumentError, "weight_decay"),
         ({"weight_decay": float("inf")}, ArgumentError, "weight_decay"),
         ({"attack_step_size": 0}, ArgumentError, "attack_step_size"),
+        ({"beta": -1}, ArgumentError, "beta"),
+        ({"shift": 1.5}, ArgumentError, "shift=1.5"),
+        ({"rotation": -15}, ArgumentError, "rotation=-15"),
+        ({"flip": 1}, ArgumentError, "flip"),
+        ({"precision": "float16"}, UnknownNameError, "Did you mean bfloat16"),
+        ({"objective": "fast", "eps": 0.1, "attack_steps": 7}, ArgumentError, "a single step"),
+        ({"objective": "trades"}, ArgumentError, "no budget to train against"),
         ({"eps_ramp": 1.5}, ArgumentError, "eps_ramp"),
         ({"seed": 1.0}, ArgumentError, "seed"),
         ({"seed": 2**70}, ArgumentError, "seed"),
@@ -55,6 +62,28 @@ def test_steps_are_two_and_a_half_radii_long_together() -> None:
     assert inner.threat == Threat("l2", 0.2)
     assert inner.steps * inner.step_size == pytest.approx(0.5)
     assert Recipe().inner() is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "step_size"),
+    [
+        ({"objective": "adversarial"}, 10, 0.05),
+        ({"objective": "adversarial", "attack_steps": 5}, 5, 0.1),
+        ({"objective": "trades"}, 10, 0.05),
+        ({"objective": "fast"}, 1, 0.25),
+        ({"objective": "free"}, 4, 0.2),
+        ({"objective": "free", "attack_steps": 8}, 8, 0.2),
+        ({"objective": "free", "attack_step_size": 0.1}, 4, 0.1),
+    ],
+    ids=str,
+)
+def test_steps_and_their_length_are_those_of_the_papers(settings: dict[str, Any], steps: int, step_size: float) -> None:
+    recipe = Recipe(eps=0.2, **settings)
+    inner = recipe.inner()
+    assert inner is not None
+    told = recipe.told()
+    assert inner.steps == told["attack_steps"] == steps
+    assert inner.step_size == told["attack_step_size"] == pytest.approx(step_size)
 
 
 def test_eps_rises_over_its_share_of_training() -> None:

@@ -1,6 +1,5 @@
 """MobileNet for small images (Howard et al.: "MobileNets: efficient convolutional neural networks for mobile vision
-applications", 2017, table 1), as is customary for CIFAR-10: the first convolution keeps the resolution, and so does the
-first block that would halve it.
+applications", 2017, table 1), as is customary for CIFAR-10: the first convolution keeps the resolution.
 """
 
 from torch import Tensor, nn
@@ -34,17 +33,18 @@ class MobileNet(nn.Module):
         classes: number of logits.
         width: channels of the first convolution: 32 is the paper's width multiplier 1, 16 is 0.5, 8 is 0.25.
         repeats: further blocks of 16 times the width; 5 in the paper.
+        stride: of the first convolution; 2 in the paper, where images are of 224x224 pixels.
     """
 
-    def __init__(self, shape: Shape, classes: int, *, width: int, repeats: int) -> None:
+    def __init__(self, shape: Shape, classes: int, *, width: int, repeats: int, stride: int) -> None:
         super().__init__()
         plan = [(2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2), *[(16, 1)] * repeats, (32, 2), (32, 1)]
-        self.conv = nn.Conv2d(shape[0], width, 3, 1, 1, bias=False)
+        self.conv = nn.Conv2d(shape[0], width, 3, stride, 1, bias=False)
         self.bn = nn.BatchNorm2d(width)
         blocks: list[nn.Module] = []
         before = width
-        for times, stride in plan:
-            blocks.append(Block(before, times * width, stride))
+        for times, step in plan:
+            blocks.append(Block(before, times * width, step))
             before = times * width
         self.stages = nn.Sequential(*blocks)
         self.head = nn.Linear(before, classes)

@@ -96,7 +96,13 @@ NETWORKS: Mapping[str, Network] = {
         *(_residual(depth) for depth in (8, 14, 20, 32, 44, 56, 110)),
         *(_wide(depth, factor) for depth, factor in ((10, 2), (10, 4), (16, 2), (16, 4), (28, 10))),
         *(_dense(depth) for depth in (10, 16, 22, 40)),
-        Network("mobilenet", "mobilenet", "depthwise separable convolutions", MobileNet, _fixed(width=32, repeats=5)),
+        Network(
+            "mobilenet",
+            "mobilenet",
+            "depthwise separable convolutions",
+            MobileNet,
+            _fixed(width=32, repeats=5, stride=1),
+        ),
     )
 }
 

@@ -5,30 +5,27 @@ and the attack's random starts are functions of the seed and the images' ids, an
 Another number of threads or another device rounds sums differently.
 """
 
-import logging
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from atodds import noise
 from atodds.data.images import ImageSet
-from atodds.errors import ArgumentError, ModelError, UnknownNameError
+from atodds.errors import ModelError
 from atodds.models.card import Card
 from atodds.models.classifier import Classifier
 from atodds.models.networks import build, complete
-from atodds.training.objectives import OBJECTIVES, Batch
+from atodds.training import device as devices
+from atodds.training.feed import Feed
+from atodds.training.objectives import OBJECTIVES, Lowered
 from atodds.training.recipe import SCHEDULES, Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 _REPORT_SECONDS = 0.2
 
 
@@ -83,10 +80,10 @@ def train(
         ModelError: training that diverged.
     """
     recipe = Recipe() if recipe is None else recipe
-    fabric = _fabric(device)
+    place = devices.chosen(device)
     module = build(network, images.shape, len(images.classes), seed=recipe.seed, settings=settings)
-    pixels, labels = torch.from_numpy(images.pixels()), torch.tensor(images.labels)
-    mean, std = _statistics(pixels)
+    feed = Feed.of(images)
+    mean, std = feed.statistics()
     card = Card(
         network=network,
         settings=complete(network, images.shape, settings),
@@ -101,41 +98,23 @@ def train(
     name = f"{network}-{images.name}" if name is None else name
     Card.from_json(card.to_json(), name)  # now, rather than when hours later the checkpoint is written
     classifier = Classifier(module, mean=mean, std=std, name=name, card=card)
-    with _repeatable(fabric.device):
-        _fit(classifier, _Data(pixels, labels, torch.tensor(images.ids)), recipe, fabric, on_progress)
-    return classifier.cpu().eval()
-
-
-@dataclass(frozen=True)
-class _Data:
-    """All images of a training set: pixels (N, C, H, W) uint8 or float32, labels and ids (N,) int64."""
-
-    pixels: Tensor
-    labels: Tensor
-    ids: Tensor
-
-    def to(self, device: torch.device) -> "_Data":
-        return _Data(self.pixels.to(device), self.labels.to(device), self.ids.to(device))
-
-    def batches(self, recipe: Recipe, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, in an order that is a function of seed, epoch and ids."""
-        draws = noise.uniform(self.ids, (1,), seed=recipe.seed, step=epoch, stream="order")
-        order = draws[:, 0].argsort(stable=True)
-        for rows in order.tensor_split(math.ceil(len(order) / recipe.batch_size)):
-            part = self.pixels[rows]
-            images = part.float() / 255 if part.dtype == torch.uint8 else part
-            # One seed an epoch, so that an image starts elsewhere in each.
-            yield Batch(images, self.labels[rows], self.ids[rows], recipe.seed + (epoch << 32))
+    fabric = devices.fabric(place, recipe.precision)
+    with devices.repeatable(fabric.device):
+        _fit(classifier, feed.to(fabric.device), recipe, fabric, on_progress)
+    return _laid_out(classifier.cpu(), torch.contiguous_format).eval()
 
 
 def _fit(
     classifier: Classifier,
-    data: _Data,
+    feed: Feed,
     recipe: Recipe,
     fabric: "Fabric",
     on_progress: Callable[[Progress], None] | None,
 ) -> None:
     """Train a classifier in place."""
+    # With channels last in memory, convolutions are up to 1.7 times as fast, and none was seen to be slower.
+    laid_out = _laid_out(classifier.to(fabric.device), torch.channels_last)
+    model = devices.Rounding(laid_out, fabric).train()
     optimizer = torch.optim.SGD(
         classifier.parameters(),
         lr=recipe.lr,
@@ -143,89 +122,70 @@ def _fit(
         weight_decay=recipe.weight_decay,
         nesterov=recipe.momentum > 0,
     )
-    model, optimizer = fabric.setup(classifier, optimizer)
-    data = data.to(fabric.device)
-    objective = OBJECTIVES[recipe.objective]
-    steps = math.ceil(len(data.ids) / recipe.batch_size)
-    began = told = time.perf_counter()
-    model.train()
+    clock = _Clock(recipe.epochs, feed.batches(recipe), on_progress)
     for epoch in range(recipe.epochs):
-        loss_sum = torch.zeros((), device=fabric.device)
-        hits = torch.zeros((), dtype=torch.int64, device=fabric.device)
-        seen = 0
-        for step, batch in enumerate(data.batches(recipe, epoch)):
-            done = (epoch * steps + step) / (recipe.epochs * steps)
+        tally = Tally.empty(fabric.device)
+        for lowered in OBJECTIVES[recipe.objective].follow(model, feed.epoch(recipe, epoch)):
             for group in optimizer.param_groups:
-                group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](done)
-            loss, logits = objective(model, batch, recipe.inner(done))
+                group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](lowered.batch.done)
             optimizer.zero_grad()
-            fabric.backward(loss)
+            fabric.backward(lowered.loss)
             optimizer.step()
-            seen += len(batch.ids)
-            loss_sum += loss.detach() * len(batch.ids)
-            hits += (logits.detach().argmax(1) == batch.labels).sum()
-            now = time.perf_counter()
-            if on_progress and (now - told > _REPORT_SECONDS or step == steps - 1):
-                told, share = now, (epoch * steps + step + 1) / (recipe.epochs * steps)
-                seconds = now - began
-                left = seconds / share - seconds
-                means = float(loss_sum) / seen, int(hits) / seen
-                on_progress(Progress(epoch + 1, recipe.epochs, step + 1, steps, *means, seconds, left))
-        if not loss_sum.isfinite():
+            tally.add(lowered)
+            clock.tell(epoch, lowered.batch.number, tally)
+        if not tally.loss.isfinite():
             raise ModelError(
-                f"Training diverged in epoch {epoch + 1} of {recipe.epochs}: the loss is {float(loss_sum) / seen}. "
+                f"Training diverged in epoch {epoch + 1} of {recipe.epochs}: the loss is {tally.means()[0]}. "
                 f"Take a smaller lr than {recipe.lr:g}."
             )
 
 
-def _fabric(device: str) -> "Fabric":
-    """One device for Fabric, which is told everything, so that it looks for no cluster and gives no advice.
-
-    Raises:
-        UnknownNameError: no such device.
-        ArgumentError: a device that this machine does not have.
-    """
-    if device not in DEVICES:
-        raise UnknownNameError.among("device", device, DEVICES)
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    chosen = next(name for name in ("cuda", "mps", "cpu") if there[name]) if device == "auto" else device
-    if not there[chosen]:
-        raise ArgumentError("device", device, "this machine has none that torch can use", "Take 'cpu' or 'auto'.")
-    from lightning_fabric import Fabric  # takes a second or two
-    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-
-    advice = logging.getLogger("lightning_fabric")
-    level = advice.level
-    advice.setLevel(logging.WARNING)
-    try:
-        return Fabric(accelerator=chosen, devices=1, precision="32-true", plugins=LightningEnvironment())
-    finally:
-        advice.setLevel(level)
+def _laid_out(classifier: Classifier, how: torch.memory_format) -> Classifier:
+    """The classifier, its convolutions' weights laid out in memory one way or the other."""
+    for parameter in classifier.parameters():
+        if parameter.ndim == 4:
+            # Not contiguous(): that leaves weights of a single channel, and so the maps behind them, as they are.
+            parameter.data = parameter.data.to(memory_format=how)
+    return classifier
 
 
-@contextmanager
-def _repeatable(device: torch.device) -> Iterator[None]:
-    """On a GPU, algorithms that give the same sums each time, while it lasts."""
-    with ExitStack() as stack:
-        if device.type == "cuda":
-            cudnn = torch.backends.cudnn
-            for flag, value in (("deterministic", True), ("benchmark", False)):
-                stack.callback(setattr, cudnn, flag, getattr(cudnn, flag))
-                setattr(cudnn, flag, value)
-        yield
+@dataclass
+class Tally:
+    """Sums over an epoch so far, kept on the device, so that nothing waits for them until they are asked for."""
+
+    loss: Tensor
+    hits: Tensor
+    seen: int = 0
+
+    @classmethod
+    def empty(cls, device: torch.device) -> "Tally":
+        """Nothing seen yet."""
+        return cls(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
+
+    def add(self, lowered: Lowered) -> None:
+        """Count a batch."""
+        labels = lowered.batch.labels
+        self.seen += len(labels)
+        self.loss += lowered.loss.detach() * len(labels)
+        self.hits += (lowered.logits.detach().argmax(1) == labels).sum()
+
+    def means(self) -> tuple[float, float]:
+        """Loss and accuracy."""
+        return float(self.loss) / self.seen, int(self.hits) / self.seen
 
 
-def _statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, pixels in [0, 1], to six decimals. A constant channel has std 1."""
-    scale = 255 if pixels.dtype == torch.uint8 else 1
-    total = torch.zeros(pixels.shape[1], dtype=torch.float64)
-    squares = total.clone()
-    for part in pixels.split(4096):
-        wide = part.double() / scale
-        total += wide.sum((0, 2, 3))
-        squares += wide.square().sum((0, 2, 3))
-    count = pixels.numel() // pixels.shape[1]
-    mean = total / count
-    std = (squares / count - mean.square()).clamp_min(0).sqrt()
-    std = torch.where(std < 1e-6, 1.0, std)
-    return tuple(round(value, 6) for value in mean.tolist()), tuple(round(value, 6) for value in std.tolist())
+class _Clock:
+    """Tells where training is, a few times a second and at the end of each epoch."""
+
+    def __init__(self, epochs: int, steps: int, on_progress: Callable[[Progress], None] | None) -> None:
+        self.epochs, self.steps, self.on_progress = epochs, steps, on_progress
+        self.began = self.told = time.perf_counter()
+
+    def tell(self, epoch: int, number: int, tally: Tally) -> None:
+        now = time.perf_counter()
+        if self.on_progress is None or (now - self.told <= _REPORT_SECONDS and number < self.steps - 1):
+            return
+        self.told, share = now, (epoch * self.steps + number + 1) / (self.epochs * self.steps)
+        seconds = now - self.began
+        left = seconds / share - seconds
+        self.on_progress(Progress(epoch + 1, self.epochs, number + 1, self.steps, *tally.means(), seconds, left))
