@@ -37,6 +37,7 @@ class Row:
     write: Callable[[Path, Bytes, Integers], ImageSet]
     channels: int = 3
     by_class: bool = False
+    side: int = 32
 
 
 def png(image: Bytes) -> bytes:
@@ -62,6 +63,23 @@ def write_cifar_python(folder: Path, images: Bytes, labels: Integers) -> ImageSe
 def write_cifar_binary(folder: Path, images: Bytes, labels: Integers) -> ImageSet:
     records = np.concatenate([labels.astype(np.uint8)[:, None], images.reshape(len(images), -1)], 1)
     (folder / "test_batch.bin").write_bytes(records.tobytes())
+    return load(folder)
+
+
+def write_stl10(folder: Path, images: Bytes, labels: Integers) -> ImageSet:
+    (folder / "test_X.bin").write_bytes(images.swapaxes(2, 3).tobytes())
+    (folder / "test_y.bin").write_bytes((labels + 1).astype(np.uint8).tobytes())
+    return load(folder)
+
+
+def write_tiny_imagenet(folder: Path, images: Bytes, labels: Integers) -> ImageSet:
+    (folder / "val" / "images").mkdir(parents=True, exist_ok=True)
+    lines = []
+    for k, (image, label) in enumerate(zip(images, labels, strict=True)):
+        (folder / "val" / "images" / f"val_{k}.JPEG").write_bytes(png(image))
+        lines.append(f"val_{k}.JPEG\tn{label:08}\t0\t0\t31\t31\n")
+    (folder / "wnids.txt").write_text("".join(f"n{label:08}\n" for label in range(CLASSES)))
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
     return load(folder)
 
 
@@ -96,6 +114,8 @@ ROWS = {
     "idx": Row(write_idx, channels=1),
     "cifar-python": Row(write_cifar_python),
     "cifar-binary": Row(write_cifar_binary),
+    "stl10": Row(write_stl10, side=96),
+    "tiny-imagenet": Row(write_tiny_imagenet),
     "parquet": Row(write_parquet),
     "npz": Row(write_npz),
     "folder": Row(write_folder, by_class=True),
@@ -110,9 +130,9 @@ def spawned() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-def made(channels: int) -> tuple[Bytes, Integers]:
+def made(channels: int, side: int = 32) -> tuple[Bytes, Integers]:
     rng = np.random.default_rng(7)
-    images = rng.integers(0, 256, (COUNT, channels, 32, 32), dtype=np.uint8)
+    images = rng.integers(0, 256, (COUNT, channels, side, side), dtype=np.uint8)
     return images, rng.permutation(np.arange(COUNT) % CLASSES).astype(np.int64)
 
 
@@ -127,7 +147,7 @@ def images(request: pytest.FixtureRequest, tmp_path: Path) -> ImageSet:
     if request.param == EMBEDDED:
         return load(EMBEDDED)
     row = ROWS[request.param]
-    return write(row, tmp_path / "some", *made(row.channels))
+    return write(row, tmp_path / "some", *made(row.channels, row.side))
 
 
 @pytest.fixture(params=ROWS)
@@ -146,7 +166,7 @@ def test_every_source_is_in_the_documentation() -> None:
 
 
 def test_pixels_and_labels_are_those_that_were_written(row: Row, tmp_path: Path) -> None:
-    pixels, labels = made(row.channels)
+    pixels, labels = made(row.channels, row.side)
     images = write(row, tmp_path / "some", pixels, labels)
     order = np.argsort(labels, kind="stable") if row.by_class else np.arange(COUNT)
     assert (images.pixels() == pixels[order]).all()
@@ -154,7 +174,7 @@ def test_pixels_and_labels_are_those_that_were_written(row: Row, tmp_path: Path)
     assert images.labels.tolist() == labels[order].tolist()
     assert images.labels.dtype == np.int64
     assert images.ids.tolist() == list(range(COUNT))
-    assert images.shape == (row.channels, 32, 32)
+    assert images.shape == (row.channels, row.side, row.side)
     assert (images.name, images.split, images.selection) == ("some", "test", "all")
     assert len(images.classes) == CLASSES
 
@@ -195,15 +215,15 @@ def test_balanced_takes_equally_many_of_each_class(images: ImageSet) -> None:
 
 
 def test_the_fingerprint_is_that_of_the_same_images_read_again(row: Row, tmp_path: Path) -> None:
-    one = write(row, tmp_path / "one", *made(row.channels))
-    two = write(row, tmp_path / "two", *made(row.channels))
+    one = write(row, tmp_path / "one", *made(row.channels, row.side))
+    two = write(row, tmp_path / "two", *made(row.channels, row.side))
     assert one.fingerprint == two.fingerprint
     assert one.limit(10).fingerprint == one.take(two.limit(10).ids).fingerprint
     assert len(bytes.fromhex(one.fingerprint)) == 32
 
 
 def test_the_fingerprint_changes_with_one_pixel(row: Row, tmp_path: Path) -> None:
-    pixels, labels = made(row.channels)
+    pixels, labels = made(row.channels, row.side)
     one = write(row, tmp_path / "one", pixels, labels)
     pixels[4, 0, 31, 31] ^= 1
     assert write(row, tmp_path / "two", pixels, labels).fingerprint != one.fingerprint
@@ -243,7 +263,7 @@ def test_it_survives_pickle_and_carries_only_its_selection(images: ImageSet) -> 
 
 
 def test_size_gives_every_source_that_side(row: Row, tmp_path: Path) -> None:
-    write(row, tmp_path / "some", *made(row.channels))
+    write(row, tmp_path / "some", *made(row.channels, row.side))
     if row is not ROWS["arrays"]:
         path = tmp_path / "some" / "some.npz"
         images = load(path if path.exists() else tmp_path / "some", size=24)
@@ -252,7 +272,7 @@ def test_size_gives_every_source_that_side(row: Row, tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_our_error_or_still_readable(row: Row, tmp_path: Path) -> None:
-    write(row, tmp_path / "some", *made(row.channels))
+    write(row, tmp_path / "some", *made(row.channels, row.side))
     rng = np.random.default_rng(11)
     files = sorted(path for path in (tmp_path / "some").rglob("*") if path.is_file())[:2]
     refused = []

@@ -46,11 +46,13 @@ def list_known(root: Root = None) -> None:
     place = data_root(root)
     table = Table("name", "what it is", "here", "where", box=None, pad_edge=False)
     for known in KNOWN.values():
-        found = None if known.name not in OFFICIAL else find(known, place)
+        found = find(known, place) if known.folders else None
         if found is not None:
             here, where = "yes", f"{found[0]} ({found[1].name})"
         elif known.name in OFFICIAL:
             here, where = "no", f"atodds data fetch {known.name}"
+        elif known.page:
+            here, where = "no", f"by hand: {known.page}"
         else:
             here, where = "yes", "embedded"
         table.add_row(known.name, known.title, here, escape(printable(where)))

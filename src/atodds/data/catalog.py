@@ -11,7 +11,7 @@ from atodds.data.decode import checked_size
 from atodds.data.images import How, ImageSet
 from atodds.data.paths import data_root, split_in
 from atodds.data.source import Source, array_set
-from atodds.data.sources import SOURCES, digits, parquet
+from atodds.data.sources import SOURCES, digits, parquet, stl10, tiny_imagenet
 from atodds.data.sources.cifar_python import CLASSES
 from atodds.errors import ArgumentError, DataError, UnknownNameError
 
@@ -27,7 +27,8 @@ class Known:
         title: what it is, in a few words.
         folders: where it may lie under the root, the likeliest first.
         shape: (C, H, W) of its images.
-        classes: names of its classes, used where its files hold none.
+        classes: names of its classes, used where its files hold none; none where they always do.
+        page: where its files can be had by hand; empty where `atodds data fetch` brings them.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Known:
     folders: tuple[str, ...]
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
+    page: str = ""
 
 
 NUMERALS = tuple(str(digit) for digit in range(10))
@@ -50,6 +52,22 @@ KNOWN: dict[str, Known] = {
             ("cifar10", "CIFAR10", "cifar-10", "cifar-10-batches-py", "cifar-10-batches-bin", "cifar10.npz"),
             (3, 32, 32),
             CLASSES,
+        ),
+        Known(
+            "stl10",
+            "STL-10: 5,000 train, 8,000 test; the study's train-10000, test-3000",
+            ("stl10", "STL10", "stl-10", stl10.FOLDER),
+            (3, stl10.SIDE, stl10.SIDE),
+            stl10.CLASSES,
+            page="https://cs.stanford.edu/~acoates/stl10/",
+        ),
+        Known(
+            "tiny-imagenet",
+            "Tiny ImageNet: 100,000 train, 10,000 validation as test",
+            ("tiny-imagenet", tiny_imagenet.FOLDER, "tinyimagenet"),
+            (3, 64, 64),
+            (),
+            page="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
         ),
     )
 }
@@ -67,8 +85,8 @@ def load(
     """Images with their labels, from a name or from a path in any layout of `atodds.data.sources`.
 
     Args:
-        name_or_path: "digits" (embedded), "mnist", "cifar10", a folder under `root`, or the path of a file or folder;
-            or the paths of several Parquet shards.
+        name_or_path: "digits" (embedded), "mnist", "cifar10", "stl10", "tiny-imagenet", a folder under `root`, or the
+            path of a file or folder; or the paths of several Parquet shards.
         root: where named data sets lie; ATODDS_DATA, else ~/.cache/atodds/data, where left out.
         split: "test", "train", ... The path of one file is that file, whatever the split.
         limit: at most so many images; all where left out.
@@ -119,14 +137,18 @@ def _whole(asked: PathLike | Sequence[PathLike], root: Path, split: str, size: i
     path = Path(asked).expanduser()
     if str(asked) and _there(path):
         return _at(path, split, size)
-    plain = str(asked).lower().replace("-", "").replace("_", "")
-    if plain in KNOWN:
-        return _known(KNOWN[plain], root, split, size)
+    plain = {_plain(name): known for name, known in KNOWN.items()}.get(_plain(str(asked)))
+    if plain is not None:
+        return _known(plain, root, split, size)
     if not path.is_absolute() and str(asked) and _there(root / path):
         return _at(root / path, split, size)
     if isinstance(asked, os.PathLike) or path.suffix or (asked and path.name != asked):
         raise DataError(f"{asked}: no such file or folder. Check the path; names are {', '.join(KNOWN)}.")
     raise UnknownNameError.among("data", asked, KNOWN)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def _at(path: Path, split: str, size: int | None) -> ImageSet:
@@ -155,19 +177,20 @@ def _known(known: Known, root: Path, split: str, size: int | None) -> ImageSet:
         return array_set(embedded.pixels(), embedded.labels, name="digits", split=split, classes=NUMERALS, size=size)
     found = find(known, root)
     if found is None:
+        how = f"Download and unpack {known.page} there" if known.page else f"Run `atodds data fetch {known.name}`"
         raise DataError(
-            f"{known.name} is not in {root}. Run `atodds data fetch {known.name}`, "
+            f"{known.name} is not in {root}. {how}, "
             "or point root= (--root, or the environment's ATODDS_DATA) to the folder that holds it."
         )
     path, source = found
     with _reading(path):
         images = source.load(path, split, size)
     expected = known.shape if size is None else (known.shape[0], size, size)
-    if images.shape != expected or images.labels.max() >= len(known.classes):
+    if images.shape != expected or (known.classes and images.labels.max() >= len(known.classes)):
         raise DataError(
             f"{path} holds {images!r}, which is not {known.name}. Give its path instead of the name, or another root."
         )
-    unnamed = images.classes == numbered(images.labels)
+    unnamed = known.classes and images.classes == numbered(images.labels)
     return replace(images, name=known.name, split=split, classes=known.classes if unnamed else images.classes)
 
 

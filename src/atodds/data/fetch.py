@@ -115,10 +115,13 @@ def fetch(
 
     Raises:
         UnknownNameError: no such data set.
-        ArgumentError: one that needs no download.
+        ArgumentError: one that needs no download, or that is downloaded by hand.
         DownloadError: no server gave the right bytes (the message says what to download by hand, and where to put it),
             or the folder cannot be written.
     """
+    if name in KNOWN and name not in official and KNOWN[name].page:
+        way_out = f"Download {KNOWN[name].page} and unpack it in {data_root(root) / name}."
+        raise ArgumentError("name", name, "is not fetched", way_out)
     if name in KNOWN and name not in official:
         raise ArgumentError("name", name, "comes with the installation", f"Use it: atodds data show {name}")
     if name not in official:
