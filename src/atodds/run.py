@@ -6,19 +6,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 from torch import nn
 
 from atodds import analysis, models
-from atodds.analysis import AttackShares, ClassCurves, Curve, Median, Rate
+from atodds.analysis import AttackDistortion, AttackShares, ClassCurves, Curve, LowerUpper, Median, Rate
+from atodds.bounds.registry import parse as parse_bounds
 from atodds.data.arrays import ArrayLike
 from atodds.data.images import ImageSet
-from atodds.errors import ArgumentError, ThreatError, UnknownNameError
+from atodds.errors import ArgumentError, RunError, ThreatError, UnknownNameError
+from atodds.evaluation.bounds import bound
 from atodds.evaluation.conduct import Settings, conduct
 from atodds.evaluation.manifest import Finding, ModelInfo
 from atodds.evaluation.store import Store
 from atodds.models.classifier import checked_name
-from atodds.threat import SLACK, Budget, EpsLike, EpsSpec, parse_eps_list
+from atodds.threat import SLACK, Budget, EpsLike, EpsSpec, parse_eps_list, parse_norm
 
 Images = ImageSet | tuple[ArrayLike, ArrayLike | Sequence[int]]
 Models = nn.Module | str | Sequence[nn.Module | str] | Mapping[str, nn.Module | str]
@@ -42,6 +46,8 @@ def evaluate(
     chunk: int | None = None,
     command: str = "",
     progress: bool | None = None,
+    transfer: bool = False,
+    bounds: str | Sequence[str] = (),
 ) -> "Run":
     """Attack models on images, judge every proposal in full precision, and keep every verdict.
 
@@ -66,6 +72,8 @@ def evaluate(
         chunk: images of a job, at most: what a crash can lose.
         command: what the page shows as the command that made it.
         progress: show a bar; None shows it on a terminal.
+        transfer: show every model what was found on every other one: see `Run.transfer`. It keeps the fooling images.
+        bounds: lower bounds by name ("clever,smoothing(sigma=0.25)"), computed after the attacks: see `Run.bounds`.
 
     Raises:
         ArgumentError, ThreatError, UnknownNameError: an argument that cannot work.
@@ -75,10 +83,17 @@ def evaluate(
     """
     settings = Settings(
         seed=seed, precision=precision, eot=eot, alone=alone, keep=keep, workers=workers, batch_size=batch_size,
-        command=command, progress=progress, **({} if chunk is None else {"chunk": chunk}),
+        command=command, progress=progress, transfer=transfer, **({} if chunk is None else {"chunk": chunk}),
     )  # fmt: skip
+    methods, ball = parse_bounds(bounds), parse_norm(norm)
+    for method in methods:
+        method.check(ball)
+    brought, chosen = _brought(model), _set(images)
     place = tempfile.mkdtemp(prefix="atodds-") if out is None else out
-    return Run(conduct(_brought(model), _set(images), norm, eps, attacks, place, settings))
+    store = conduct(brought, chosen, norm, eps, attacks, place, settings)
+    if methods:
+        bound(store, brought, chosen, methods, shown=progress)
+    return Run(store)
 
 
 @dataclass(frozen=True)
@@ -126,16 +141,53 @@ class ModelResult:
             self.store.table(), self.info.id, manifest.norm, manifest.budgets, manifest.attacks, alone=manifest.alone
         )
 
+    def distances(
+        self, *, images: npt.ArrayLike | None = None, eps: EpsLike | None = None
+    ) -> tuple[AttackDistortion, ...]:
+        """Success rate and distances of each attack, in l0, l1, l2 and linf.
+
+        Args:
+            images: ids of those that count, such as `Run.common_images`; None for all that the model has right.
+            eps: only what was found within it counts as a success; None for any distance.
+
+        Raises:
+            EmptyDataError: no such image was attacked.
+            ThreatError: a budget that means nothing.
+        """
+        manifest, table = self.store.manifest, self.store.table()
+        made = set(table.filter(pl.col("model") == self.info.id)["attack"].unique())
+        attacks = [name for name in manifest.attacks if name in made]
+        return analysis.attack_distortions(table, self.info.id, manifest.norm, attacks=attacks, images=images, eps=eps)
+
+    def lower_upper(self) -> tuple[LowerUpper, ...]:
+        """The lower bounds of each method beside the distances that the attacks found; none where the run was not asked
+        for any, or where the model classifies no image rightly.
+
+        Raises:
+            RunError: the bounds are not finished.
+        """
+        return analysis.lower_uppers(self.store.bounds(), self.store.table(), self.info.id)
+
     def _attacked(self, eps: EpsSpec | None) -> tuple[Budget, ...]:
-        """The budgets, all of them within the largest that was attacked: beyond it nothing was looked for."""
+        """The budgets, all of them within the largest that was attacked: beyond it nothing was looked for, unless by an
+        attack that knows no budget."""
         manifest = self.store.manifest
         if eps is None:
             return manifest.budgets
         budgets, largest = parse_eps_list(eps, manifest.norm), manifest.budgets[-1]
+        if self._searched:
+            return budgets
         if budgets[-1].value > largest.value * (1 + SLACK):
             problem = f"no attack of this run went beyond {largest}"
             raise ThreatError("eps", budgets[-1].text, problem, "Evaluate at this eps too: a run may grow.")
         return budgets
+
+    @property
+    def _searched(self) -> bool:
+        """Whether an attack of the run looked for the closest image that fools in any way, at any distance."""
+        anywhere = pl.col("eps").is_null() & pl.col("target").is_null()
+        found = self.store.table().filter((pl.col("model") == self.info.id) & anywhere)["attack"]
+        return not set(found.unique()).isdisjoint(self.store.manifest.attacks)
 
     @property
     def median_distance(self) -> Median:
@@ -164,7 +216,7 @@ class Run:
 
         Raises:
             NotARunError: the folder holds none.
-            NewerRunError: a newer version made it.
+            NewerRunError, OlderRunError: another version made it.
         """
         return cls(Store.open(place))
 
@@ -209,6 +261,49 @@ class Run:
     def attack_shares(self) -> AttackShares:
         """As in `ModelResult`, for a run of one model."""
         return self._only().attack_shares()
+
+    def distances(
+        self, *, images: npt.ArrayLike | None = None, eps: EpsLike | None = None
+    ) -> tuple[AttackDistortion, ...]:
+        """As in `ModelResult`, for a run of one model."""
+        return self._only().distances(images=images, eps=eps)
+
+    def common_images(self, models: Sequence[str] | None = None) -> npt.NDArray[np.int64]:
+        """Ids of the images that all of some models, by name, classify rightly; all models if none are named.
+
+        Raises:
+            EmptyDataError: there is none.
+            UnknownNameError: the run has no such model.
+        """
+        ids = [result.info.id for result in (self.models if models is None else [self[name] for name in models])]
+        return analysis.common_images(self.table, ids)
+
+    def lower_upper(self) -> tuple[LowerUpper, ...]:
+        """As in `ModelResult`, for a run of one model."""
+        return self._only().lower_upper()
+
+    @property
+    def bounds(self) -> pl.DataFrame:
+        """Every lower bound: `atodds.bounds.schema.SCHEMA`. Empty where the run was not asked for any.
+
+        Raises:
+            RunError: they are not finished.
+        """
+        return self.store.bounds()
+
+    @property
+    def transfer(self) -> pl.DataFrame:
+        """What every model says of the images that fooled every other one: `atodds.evaluation.transfers.SCHEMA`.
+
+        Raises:
+            RunError: the run was not asked for it, or has not finished it.
+        """
+        if not self.store.manifest.transfers:
+            way_out = (
+                "The same command with --transfer, or evaluate(..., transfer=True), adds it and repeats no attack."
+            )
+            raise RunError(f"{self.place} was evaluated without transfer. {way_out}")
+        return self.store.transfers()
 
     @property
     def audit(self) -> tuple[Finding, ...]:

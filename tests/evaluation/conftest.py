@@ -109,6 +109,7 @@ def manifest(info: ModelInfo) -> Manifests:
             "eot": 1,
             "keep": True,
             "jobs": ("0" * 32, "1" * 32),
+            "transfers": (),
             "looks": ("2" * 32,),
             "batch_sizes": {info.id: (64, 32)},
             "channels_last": {info.id: ("forward",)},

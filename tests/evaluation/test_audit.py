@@ -1,6 +1,7 @@
 """Each way in which a number can mislead has a small model that shows it, and raises exactly that; honest ones none."""
 
 import copy
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -334,9 +335,8 @@ def test_real_networks_raise_nothing_above_a_note(shared: Path, factory: str, ep
 
 
 def rows(model: str, attack: str, found: Sequence[int], eps: float = 0.1) -> pl.DataFrame:
-    return pl.DataFrame(
-        {"model": model, "image": range(100), "attack": attack, "eps": eps, "fooled": [k in found for k in range(100)]}
-    )
+    far = [eps if k in found else math.inf for k in range(100)]
+    return pl.DataFrame({"model": model, "image": range(100), "attack": attack, "eps": eps, "linf": far})
 
 
 @pytest.mark.parametrize(
@@ -390,6 +390,18 @@ def test_what_gradients_find_only_at_a_larger_eps_is_told(manifest: Manifests, l
             rows(model, "pgd", (1, 2, 3), later),
         ]
     )
+    assert [finding.check for finding in battery.after(said, table)] == ["black-box beats white-box"] * told
+
+
+@pytest.mark.parametrize(("distance", "told"), [(0.09, False), (0.11, True)])
+def test_an_attack_without_a_budget_has_found_an_image_where_it_lies(
+    manifest: Manifests, distance: float, told: bool
+) -> None:
+    said = manifest(attacks=("fab", "random_noise"))
+    said = replace(said, data=replace(said.data, n=100))
+    model, nowhere = said.models[0].id, pl.lit(None, pl.Float64).alias("eps")
+    sought = rows(model, "fab", (1, 2, 3, 4), distance).with_columns(nowhere)
+    table = pl.concat([sought, rows(model, "random_noise", (1, 2, 3), 0.1)])
     assert [finding.check for finding in battery.after(said, table)] == ["black-box beats white-box"] * told
 
 

@@ -253,7 +253,7 @@ class Told:
         self.passes = [0, 0]
 
     @contextmanager
-    def bar(self, lanes: Sequence[Lane], *, shown: bool | None) -> Iterator[Progress]:
+    def bar(self, lanes: Sequence[Lane], _transfers: object, *, shown: bool | None) -> Iterator[Progress]:
         del lanes, shown
         yield Progress(passes=self.count, job=lambda job, there: self.jobs.append((job.key, there)))
 

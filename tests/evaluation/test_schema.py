@@ -23,8 +23,8 @@ def test_distances_are_those_of_the_definition() -> None:
         {"l0": 3, "l1": 1.5, "l2": math.sqrt(0.5625 + 0.0625 + 0.25), "linf": 0.75}
     )
     assert found.fooled.tolist() == [True]
-    assert found.prediction.tolist() == [1]
-    assert float(found.confidence) == pytest.approx(1 / (1 + math.exp(-1)))
+    assert found.answers.prediction.tolist() == [1]
+    assert float(found.answers.confidence) == pytest.approx(1 / (1 + math.exp(-1)))
 
 
 def test_distances_are_measured_in_float64_whatever_the_images_are() -> None:
@@ -59,15 +59,15 @@ def test_the_edge_of_the_box_belongs_to_it(edge: float) -> None:
 @pytest.mark.parametrize("logits", [[math.nan, 1.0], [math.inf, 0.0], [-math.inf, -math.inf]])
 def test_outputs_that_are_not_numbers_are_no_class(logits: list[float]) -> None:
     found = judged(torch.zeros(1, 2, 2), torch.ones(1, 2, 2), logits)
-    assert found.prediction.tolist() == [NO_CLASS]
+    assert found.answers.prediction.tolist() == [NO_CLASS]
     assert found.fooled.tolist() == [True]
-    assert 0 <= float(found.confidence) <= 1
+    assert 0 <= float(found.answers.confidence) <= 1
 
 
 def test_a_class_that_is_never_meant_does_not_keep_others_from_being_meant() -> None:
     found = judged(torch.zeros(1, 2, 2), torch.ones(1, 2, 2), [-math.inf, 1.0])
-    assert found.prediction.tolist() == [1]
-    assert float(found.confidence) == 1
+    assert found.answers.prediction.tolist() == [1]
+    assert float(found.answers.confidence) == 1
 
 
 def test_images_are_judged_one_by_one() -> None:
@@ -76,7 +76,7 @@ def test_images_are_judged_one_by_one() -> None:
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     found = judge(images, proposals, torch.tensor([0, 0, 0]), logits)
     assert found.fooled.tolist() == [False, True, False]
-    assert found.prediction.tolist() == [0, 1, 1]
+    assert found.answers.prediction.tolist() == [0, 1, 1]
 
 
 def test_a_table_has_the_declared_columns_and_takes_large_ids_and_no_images() -> None:
@@ -86,8 +86,7 @@ def test_a_table_has_the_declared_columns_and_takes_large_ids_and_no_images() ->
         some = judge(image[:count], image[:count], ids * 0, logits[:count])
         table = verdicts(
             model="m", data="d", images=ids, labels=ids * 0, clean=ids * 0, attack="a", norm="l2",
-            eps=torch.full((count,), torch.inf),
-            judged=some, passes=(ids, ids), seed=-(2**63),
+            eps=torch.full((count,), torch.inf), targets=None, judged=some, passes=(ids, ids), seed=-(2**63),
         )  # fmt: skip
         assert table.schema.equals(SCHEMA)
         assert table["image"].to_pylist() == [2**62] * count

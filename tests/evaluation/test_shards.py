@@ -36,6 +36,7 @@ def rows(count: int = 3) -> pa.Table:
         "eps": [None if k % 2 else 0.1 for k in range(count)],
         "target": [k if k % 2 else None for k in range(count)],
         "prediction": some - 1,
+        "rank": [k if k % 3 else None for k in range(count)],
         "fooled": some == 0,
         "l0": some * 1.0,
         "l1": np.where(some % 2, np.inf, 0.1),

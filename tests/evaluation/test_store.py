@@ -13,7 +13,7 @@ import torch
 
 from atodds.errors import CorruptShardError, NewerRunError, NotARunError, OtherPlanError, RunError
 from atodds.evaluation.manifest import Finding, Manifest
-from atodds.evaluation.schema import Judged, verdicts
+from atodds.evaluation.schema import Answers, Judged, verdicts
 from atodds.evaluation.shards import IMAGES, Footer
 from atodds.evaluation.store import Store
 
@@ -34,11 +34,11 @@ def rows(attack: str, model: str, fooled: list[bool]) -> pa.Table:
     n = len(fooled)
     hit, numbers = torch.tensor(fooled), torch.arange(n)
     far = torch.full((n,), 1 / 255, dtype=torch.float64).where(hit, torch.inf)
-    judged = Judged(numbers, far, hit, dict.fromkeys(("l0", "l1", "l2", "linf"), far))
+    judged = Judged(Answers(numbers, numbers, far), hit, hit, dict.fromkeys(("l0", "l1", "l2", "linf"), far))
     eps = torch.full((n,), 0.0 if attack == "clean" else 1 / 255, dtype=torch.float64)
     return verdicts(
         model=model, data="greys", images=numbers, labels=numbers, clean=numbers, attack=attack, norm="linf", eps=eps,
-        judged=judged, passes=(numbers, numbers), seed=0,
+        targets=None, judged=judged, passes=(numbers, numbers), seed=0,
     )  # fmt: skip
 
 

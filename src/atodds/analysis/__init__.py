@@ -13,6 +13,8 @@ from atodds.analysis.accuracy import (
     robust_accuracy,
 )
 from atodds.analysis.attacks import AttackShare, AttackShares, attack_shares
+from atodds.analysis.bounds import LowerUpper, certified_accuracy, lower_upper, lower_uppers
+from atodds.analysis.distortion import AttackDistortion, Spread, attack_distortions, common_images
 from atodds.analysis.factors import Comparison, Explained, Factors, Traits, Trend, factors, holm
 from atodds.analysis.frontier import Dominator, Frontier, FrontierPoint, frontier, pareto
 from atodds.analysis.intervals import Difference, Median, Rate, median, paired_bootstrap, wilson
@@ -22,8 +24,18 @@ from atodds.analysis.optimality import AttackOptimality, LocalOptimality, Optima
 from atodds.analysis.scaling import PublishedFit, Scaling, ScalingPoint, scaling
 from atodds.analysis.together import Distortion
 from atodds.analysis.transfer import Block, FamilyEffect, MeanRate, Sender, TransferMatrix, transfer
+from atodds.analysis.turning_point import (
+    Robustness,
+    SizeMean,
+    Step,
+    TurningPoint,
+    robust_accuracy_over_sizes,
+    robustness_over_sizes,
+    turning_point,
+)
 
 __all__ = [
+    "AttackDistortion",
     "AttackOptimality",
     "AttackShare",
     "AttackShares",
@@ -45,20 +57,29 @@ __all__ = [
     "Influence",
     "Line",
     "LocalOptimality",
+    "LowerUpper",
     "MeanRate",
     "Median",
     "Optimalities",
     "Optimality",
     "PublishedFit",
     "Rate",
+    "Robustness",
     "Scaling",
     "ScalingPoint",
     "Sender",
+    "SizeMean",
+    "Spread",
+    "Step",
     "Traits",
     "TransferMatrix",
     "Trend",
+    "TurningPoint",
     "accuracy",
+    "attack_distortions",
     "attack_shares",
+    "certified_accuracy",
+    "common_images",
     "curve",
     "difference",
     "distances",
@@ -66,6 +87,8 @@ __all__ = [
     "frontier",
     "holm",
     "least_squares",
+    "lower_upper",
+    "lower_uppers",
     "median",
     "median_distance",
     "optimality",
@@ -74,7 +97,10 @@ __all__ = [
     "per_class",
     "published_frontier",
     "robust_accuracy",
+    "robust_accuracy_over_sizes",
+    "robustness_over_sizes",
     "scaling",
     "transfer",
+    "turning_point",
     "wilson",
 ]

@@ -1,6 +1,7 @@
 """Accuracy and robust accuracy: queries of the verdict table.
 
 Everything starts from one number an image: the smallest distance at which any attack fooled the model (`distances`).
+An attack that headed for a target and made another wrong class of the image has fooled the model too.
 Robust accuracy at ε is the share of images whose smallest distance exceeds ε (1 + SLACK): it can only fall as ε grows.
 """
 
@@ -110,7 +111,7 @@ def distances(table: pl.DataFrame, model: str, norm: str) -> Distances:
     column = parse_norm(norm)
     rows = rows_of(table, model)
     images = clean_rows(rows, model)
-    nearest = rows.filter(pl.col("fooled")).group_by("image").agg(pl.col(column).min().alias("distance"))
+    nearest = rows.group_by("image").agg(pl.col(column).min().alias("distance"))
     found = images.join(nearest, on="image", how="left").sort("image")
     label, clean = (found[name].cast(pl.Int64).to_numpy() for name in ("label", "clean"))
     values = found["distance"].fill_null(math.inf).cast(pl.Float64).to_numpy()

@@ -103,9 +103,10 @@ def attack_shares(
 
 
 def _nearest(attacked: pl.DataFrame, order: Sequence[str], norm: Norm, images: Integers) -> Floats:
-    """(attacks, images): the smallest distance at which each attack fooled each image, infinite where it did not."""
+    """(attacks, images): the smallest distance at which each attack fooled each image, infinite where it did not. An
+    attack that missed its target and hit another wrong class has fooled the image."""
     nearest = np.full((len(order), len(images)), math.inf)
-    fooled = attacked.filter(pl.col("fooled")).group_by("attack", "image").agg(pl.col(norm).min().alias("distance"))
+    fooled = attacked.group_by("attack", "image").agg(pl.col(norm).min().alias("distance"))
     for place, name in enumerate(order):
         mine = fooled.filter(pl.col("attack") == name, pl.col("image").is_in(images.tolist()))
         nearest[place, np.searchsorted(images, mine["image"].to_numpy())] = mine["distance"].to_numpy()

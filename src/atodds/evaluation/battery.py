@@ -22,7 +22,7 @@ from atodds.evaluation.schema import CLEAN
 from atodds.oracle import Oracle, Precision
 from atodds.threat import SLACK, Budget, Norm, Threat
 
-VERSION = 4
+VERSION = 5
 MASKED = 1 / 3
 """The share of the fooled images that must have been found without gradients alone for gradients to be of no use."""
 SAMPLE = 100
@@ -212,8 +212,9 @@ def after(manifest: Manifest, table: pl.DataFrame) -> tuple[Finding, ...]:
     blind = [name for name in manifest.attacks[first:] if _is_black_box(name)]
     found: list[Finding] = []
     for model in manifest.models if blind and seeing else ():
-        rows = table.filter((pl.col("model") == model.id) & pl.col("fooled") & (pl.col("attack") != CLEAN))
-        by_blind, by_seeing = _reach(rows, blind), _reach(rows, seeing)
+        wrong = pl.col(manifest.norm).is_finite()
+        rows = table.filter((pl.col("model") == model.id) & wrong & (pl.col("attack") != CLEAN))
+        by_blind, by_seeing = _reach(rows, blind, manifest.norm), _reach(rows, seeing, manifest.norm)
         only = [image for image, eps in by_blind.items() if eps < by_seeing.get(image, math.inf)]
         every = rows["image"].n_unique()
         if len(only) > 0.002 * manifest.data.n and len(only) > 1:
@@ -239,16 +240,16 @@ def after(manifest: Manifest, table: pl.DataFrame) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _reach(rows: pl.DataFrame, attacks: Sequence[str]) -> dict[int, float]:
-    """The smallest eps at which one of the attacks fooled each image; an attack without one counts at any."""
-    mine = rows.filter(pl.col("attack").is_in(list(attacks))).group_by("image").agg(pl.col("eps").fill_null(0).min())
-    return dict(mine.select("image", "eps").iter_rows())
+def _reach(rows: pl.DataFrame, attacks: Sequence[str], norm: str) -> dict[int, float]:
+    """The smallest eps at which one of the attacks fooled each image; for an attack without one, the distance."""
+    mine = rows.filter(pl.col("attack").is_in(list(attacks)))
+    return dict(mine.group_by("image").agg(pl.coalesce("eps", norm).min().alias("eps")).iter_rows())
 
 
 def _standing(table: pl.DataFrame, model: str, norm: Norm, budget: Budget) -> Tensor:
     """Ids of the images that nothing in the table fools within the budget."""
     rows = table.filter(pl.col("model") == model)
-    fallen = rows.filter(pl.col("fooled") & (pl.col(norm) <= budget.value * (1 + SLACK)))["image"]
+    fallen = rows.filter(pl.col(norm) <= budget.value * (1 + SLACK))["image"]
     return torch.tensor(sorted(set(rows["image"]) - set(fallen)), dtype=torch.int64)
 
 

@@ -23,6 +23,7 @@ from atodds.evaluation.plan import CHUNK, Lane, Question, plan
 from atodds.evaluation.provenance import commit, machine, now, versions
 from atodds.evaluation.runner import REDUCED, Site
 from atodds.evaluation.store import Store
+from atodds.evaluation.transfers import plan_transfers
 from atodds.oracle import Oracle
 from atodds.threat import Budget, EpsSpec, Norm, parse_eps_list, parse_norm
 
@@ -48,6 +49,7 @@ class Settings:
     chunk: int = CHUNK
     command: str = ""
     progress: bool | None = None
+    transfer: bool = False
 
 
 def conduct(
@@ -63,7 +65,7 @@ def conduct(
     ball = parse_norm(norm)
     budgets = parse_eps_list(eps, ball)
     specs = registry.parse(attacks, ball)
-    settings = _averaged(attacks, settings)
+    settings = _showing(_averaged(attacks, settings), brought)
     question = _question(ball, settings)
     for spec in specs:
         spec.check(ball)
@@ -77,6 +79,7 @@ def conduct(
     outputs = {info.id: _outputs(info, model, images, earlier) for info, model in known.items()}
     specs = registry.parse(attacks, ball, min(outputs.values()))
     lanes = plan(infos, images, budgets, specs, question, chunk=settings.chunk)
+    transfers = plan_transfers(lanes, math.prod(images.shape)) if settings.transfer else ()
     sample, budget = battery.sampled(budgets, images)
     looks = _looks(infos, lanes, images)
     manifest = Manifest(
@@ -91,6 +94,7 @@ def conduct(
         eot=question.eot,
         keep=_keeps(settings, images, len(infos)),
         jobs=tuple(job.key for lane in lanes for job in lane.jobs),
+        transfers=tuple(show.job.key for transfer in transfers for show in transfer.shows),
         looks=(*looks.before.values(), *looks.battery.values(), looks.after),
         batch_sizes={},
         channels_last={},
@@ -120,12 +124,14 @@ def conduct(
     store = Store.create(place, manifest)
     for key, findings in seen.items():
         store.put_findings(key, findings)
-    with progress.bar(lanes, shown=settings.progress) as told:
+    with progress.bar(lanes, transfers, shown=settings.progress) as told:
         site = Site({info.id: model for info, model in known.items()}, images, store)
-        if settings.workers == 1:
-            executor.serial(lanes, site, told)
-        else:
-            executor.processes(lanes, site, told, workers=settings.workers)
+        stages: tuple[Sequence[executor.Work], ...] = (lanes, transfers)
+        for works in filter(None, stages):
+            if settings.workers == 1:
+                executor.serial(works, site, told)
+            else:
+                executor.processes(works, site, told, workers=settings.workers)
     for info, model in known.items():
         if store.get_findings(looks.battery[info.id]) is None:
             batching = Batching(store.manifest.sizes(info.id))
@@ -145,6 +151,17 @@ def _averaged(attacks: str | Sequence[str], settings: Settings) -> Settings:
     named = registry.pieces(attacks)
     wanted = max((registry.EOT.get(piece, 1) for piece in named), default=1)
     return replace(settings, eot=wanted) if settings.eot is None else settings
+
+
+def _showing(settings: Settings, brought: Mapping[str, nn.Module]) -> Settings:
+    """The settings with what transfer needs."""
+    if not settings.transfer:
+        return settings
+    if len(brought) < 2:
+        raise ArgumentError("transfer", True, "one model, and none to show its images to", "Bring two or more.")
+    if settings.keep is False:
+        raise ArgumentError("keep", False, "transfer shows the fooling images to the others", "Leave --no-keep out.")
+    return replace(settings, keep=True)
 
 
 def _outputs(info: ModelInfo, model: nn.Module, images: ImageSet, earlier: Store | None) -> int:

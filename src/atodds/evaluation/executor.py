@@ -1,4 +1,4 @@
-"""Who runs the lanes: this process, or several on this machine. The results are the same.
+"""Who does the work: this process, or several on this machine. The results are the same.
 
 Every worker writes its own shards into the run's folder, so a worker that dies loses nothing that was finished.
 """
@@ -29,20 +29,33 @@ from atodds.evaluation.manifest import Manifest
 from atodds.evaluation.plan import Job, Lane
 from atodds.evaluation.runner import Progress, Site, run_lane
 from atodds.evaluation.store import Store
+from atodds.evaluation.transfer_runner import run_transfer
+from atodds.evaluation.transfers import Transfer
 from atodds.oracle import Oracle
 
-
-def serial(lanes: Sequence[Lane], site: Site, progress: Progress) -> None:
-    """Run all lanes in this process, in order."""
-    for lane in lanes:
-        run_lane(lane, site, progress)
+Work = Lane | Transfer
+"""What is done at a time, independent of all else that is done then."""
 
 
-def processes(lanes: Sequence[Lane], site: Site, progress: Progress, *, workers: int) -> None:
-    """Run all lanes in `workers` new processes, which share the cores.
+def serial(works: Sequence[Work], site: Site, progress: Progress) -> None:
+    """Do all works in this process, in order."""
+    for work in works:
+        _do(work, site, progress)
+
+
+def _do(work: Work, site: Site, progress: Progress) -> None:
+    match work:
+        case Lane():
+            run_lane(work, site, progress)
+        case Transfer():
+            run_transfer(work, site, progress)
+
+
+def processes(works: Sequence[Work], site: Site, progress: Progress, *, workers: int) -> None:
+    """Do all works in `workers` new processes, which share the cores.
 
     Args:
-        lanes: independent of each other; they start in order and end in any.
+        works: they start in order and end in any.
         site: its models are sent to the workers, or loaded there again where they came from a file.
         progress: told in this process.
         workers: number of processes.
@@ -55,9 +68,9 @@ def processes(lanes: Sequence[Lane], site: Site, progress: Progress, *, workers:
     order = _Order(tickets(site.models), site.images, site.store.folder.place, site.store.manifest)
     context = multiprocessing.get_context("spawn")
     tasks, news = context.Queue(), context.Queue()
-    for task in [*lanes, *[None] * workers]:
+    for task in [*works, *[None] * workers]:
         tasks.put(task)
-    workers = min(workers, len(lanes))
+    workers = min(workers, len(works))
     threads = max(1, _cores() // workers)
     crew: list[BaseProcess] = []
     try:
@@ -65,7 +78,7 @@ def processes(lanes: Sequence[Lane], site: Site, progress: Progress, *, workers:
             worker = context.Process(target=_work, args=(order, tasks, news, threads), daemon=True)
             worker.start()
             crew.append(worker)
-        _follow(crew, news, len(lanes), progress)
+        _follow(crew, news, len(works), progress)
     finally:
         for member in crew:
             member.terminate()
@@ -76,10 +89,10 @@ def processes(lanes: Sequence[Lane], site: Site, progress: Progress, *, workers:
             channel.close()
 
 
-def _follow(crew: Sequence[BaseProcess], news: "Queue[Any]", lanes: int, progress: Progress) -> None:
-    """Tell what the workers tell, until all lanes are done."""
+def _follow(crew: Sequence[BaseProcess], news: "Queue[Any]", left: int, progress: Progress) -> None:
+    """Tell what the workers tell, until nothing is left to do."""
     heard = False
-    while lanes:
+    while left:
         try:
             said = news.get(timeout=1)
         except queue.Empty:
@@ -90,7 +103,7 @@ def _follow(crew: Sequence[BaseProcess], news: "Queue[Any]", lanes: int, progres
         heard = True
         match said:
             case None:
-                lanes -= 1
+                left -= 1
             case BaseException():
                 raise said
             case Job(), there:
@@ -131,7 +144,7 @@ class _Order:
 
 
 def _work(order: _Order, tasks: "Queue[Any]", news: "Queue[Any]", threads: int) -> None:
-    """A worker's life: lanes from `tasks` until there are no more. An interruption is for the parent to handle."""
+    """A worker's life: works from `tasks` until there are no more. An interruption is for the parent to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
@@ -143,8 +156,8 @@ def _work(order: _Order, tasks: "Queue[Any]", news: "Queue[Any]", threads: int) 
     try:
         site_models = {name: _redeem(name, ticket) for name, ticket in order.tickets.items()}
         site = Site(site_models, order.images, Store(order.place, order.manifest))
-        while (lane := tasks.get()) is not None:
-            run_lane(lane, site, told)
+        while (work := tasks.get()) is not None:
+            _do(work, site, told)
             news.put(None)
     except AtoddsError as error:
         news.put(error)

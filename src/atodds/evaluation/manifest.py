@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from atodds.batching import BatchSizes, Kind
-from atodds.errors import NewerRunError, NotARunError, OtherPlanError
+from atodds.errors import NewerRunError, NotARunError, OlderRunError, OtherPlanError
 from atodds.threat import NORMS, Budget
 
-FORMAT = 1
+FORMAT = 2
 Severity = Literal["note", "warning", "error"]
 _KEY = re.compile(r"[0-9a-f]{32}")
 
@@ -65,6 +65,7 @@ class Manifest:
         eot: passes that each answer of a random model was averaged over.
         keep: fooling images are kept.
         jobs: keys of all jobs, in the order of the plan.
+        transfers: keys of the jobs that show each model what was found on the others; none unless asked for.
         looks: keys of what the audit found.
         batch_sizes: model id -> images at once, in forward passes and with backward passes.
         channels_last: model id -> the kinds of pass for which channels come last in memory.
@@ -84,6 +85,7 @@ class Manifest:
     eot: int
     keep: bool
     jobs: tuple[str, ...]
+    transfers: tuple[str, ...]
     looks: tuple[str, ...]
     batch_sizes: dict[str, tuple[int, int]]
     channels_last: dict[str, tuple[Kind, ...]]
@@ -111,7 +113,7 @@ class Manifest:
 
         Raises:
             NotARunError: not a manifest.
-            NewerRunError: of a later format.
+            NewerRunError, OlderRunError: of another format.
         """
         try:
             said = json.loads(text)
@@ -121,6 +123,11 @@ class Manifest:
                 raise NewerRunError(
                     f"{place} was made by a newer version of atodds (format {said['format']}, here {FORMAT}). "
                     "Upgrade atodds to read it."
+                )
+            if said["format"] < FORMAT:
+                raise OlderRunError(
+                    f"{place} was made by an older version of atodds (format {said['format']}, here {FORMAT}), whose "
+                    "results have other columns. Give another folder (--out), or delete this one and evaluate again."
                 )
             return _manifest(said)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
@@ -146,6 +153,8 @@ class Manifest:
         ):
             if gone:
                 changes.append(f"{what} no longer asked for: {', '.join(gone)}")
+        if old.transfers and not self.transfers:
+            changes.append("transfer no longer asked for")
         if changes:
             raise OtherPlanError(
                 f"{place} holds a run that was asked something else: {'; '.join(changes)}. "
@@ -175,6 +184,7 @@ def _manifest(said: dict[str, Any]) -> Manifest:
         eot=_is(said["eot"], int),
         keep=_is(said["keep"], bool),
         jobs=tuple(_is(key, str) for key in said["jobs"]),
+        transfers=tuple(_is(key, str) for key in said["transfers"]),
         looks=tuple(_is(key, str) for key in said["looks"]),
         batch_sizes={model: (_count(a), _count(b)) for model, (a, b) in said["batch_sizes"].items()},
         channels_last={_is(model, str): _kinds(kinds) for model, kinds in said["channels_last"].items()},
@@ -189,7 +199,7 @@ def _manifest(said: dict[str, Any]) -> Manifest:
     )
     if manifest.norm not in NORMS or not manifest.models or not manifest.budgets:
         raise ValueError("unknown norm, no model, or no budget")
-    for keys in (manifest.jobs, manifest.looks):
+    for keys in (manifest.jobs, manifest.transfers, manifest.looks):
         if not all(_KEY.fullmatch(key) for key in keys) or len(set(keys)) < len(keys):
             raise ValueError("keys that are none, or that come twice")
     return manifest

@@ -11,8 +11,9 @@ attacked just below the smallest distance found for it, in as many rounds as the
 an image standing at its level, and then at all smaller ones, or fools it and so lowers its level. Most images are done
 after the first.
 
-A minimum-norm attack knows no budgets: it is one job, on every image that is classified rightly, whatever was found
-before it. What it finds counts for those that come after it.
+A minimum-norm attack knows no budgets: it is one job. It runs on every image that is classified rightly, whatever was
+found before it, and so does an attack that heads for a target: each answers a question of its own. What they find
+counts for the attacks that come after them.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ from atodds.threat import Budget, Norm
 CHUNK = 256
 """Images of a lane, at most."""
 
-_CODE = 2
+_CODE = 3
 """Raised by one when the evaluation itself judges otherwise, so that old results are not taken for new."""
 
 
@@ -120,17 +121,18 @@ def _jobs(
     jobs = [Job(_key([*shared, CLEAN]), CLEAN, (), (), count)]
 
     def add(spec: Spec, levels: tuple[float, ...], times: float = 1) -> None:
-        itself = question.alone or spec.attack.minimum_norm
+        itself = question.alone or spec.attack.minimum_norm or spec.target
         before = (job for job in jobs if not itself or job.attack in (CLEAN, spec.name))
         parents = tuple(job.key for job in before)
-        settings = sorted((key, repr(value)) for key, value in spec.settings)
+        settings = [spec.target, *sorted((key, repr(value)) for key, value in spec.settings)]
         what = [*shared, spec.attack.name, spec.attack.version, settings, [repr(level) for level in levels], parents]
         jobs.append(Job(_key(what), spec.name, levels, parents, max(1, round(times * count * (spec.passes + 1)))))
 
     levels = tuple(budget.value for budget in budgets if budget.value > 0)
     budgeted = [spec for spec in attacks if not spec.attack.minimum_norm]
     nested = len(levels) > 1 and not question.alone and all(spec.attack.nested for spec in budgeted)
-    if nested and budgeted and not attacks[0].attack.minimum_norm:
+    searched = attacks[0].attack.minimum_norm and not attacks[0].target
+    if nested and not searched and any(not spec.target for spec in budgeted):
         (closest,) = parse(CLOSEST, question.norm)
         add(closest, ())
     turns = [levels] * len(levels) if nested else [(level,) for level in levels]

@@ -1,7 +1,7 @@
 """A progress bar for long runs: share done, images and passes a second, and an estimate of what is left."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -9,14 +9,17 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from atodds.evaluation import runner
 from atodds.evaluation.plan import Job, Lane
+from atodds.evaluation.transfers import Transfer
 
 
 @contextmanager
-def bar(lanes: tuple[Lane, ...], *, shown: bool | None = None) -> Iterator[runner.Progress]:
-    """A bar on the error stream while the lanes run.
+def bar(
+    lanes: Sequence[Lane], transfers: Sequence[Transfer] = (), *, shown: bool | None = None
+) -> Iterator[runner.Progress]:
+    """A bar on the error stream while the work goes on.
 
     Args:
-        lanes: whose jobs are waited for.
+        lanes, transfers: whose jobs are waited for.
         shown: None shows it where the error stream is a terminal.
     """
     visible = sys.stderr.isatty() if shown is None else shown
@@ -28,7 +31,7 @@ def bar(lanes: tuple[Lane, ...], *, shown: bool | None = None) -> Iterator[runne
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as display:
-        counter = _Counter(display, lanes)
+        counter = _Counter(display, lanes, transfers)
         yield runner.Progress(passes=counter.passes, job=counter.job)
 
 
@@ -37,10 +40,11 @@ class _Counter:
 
     A job's weight is the most passes that it can take: the bar moves by it when the job ends."""
 
-    def __init__(self, display: Progress, lanes: tuple[Lane, ...]) -> None:
-        jobs = [job for lane in lanes for job in lane.jobs]
-        self.display, self.total_jobs = display, len(jobs)
+    def __init__(self, display: Progress, lanes: Sequence[Lane], transfers: Sequence[Transfer]) -> None:
         self.images = {job.key: len(lane.positions) for lane in lanes for job in lane.jobs}
+        self.images |= {show.job.key: transfer.images for transfer in transfers for show in transfer.shows}
+        jobs = [*(job for lane in lanes for job in lane.jobs), *(s.job for t in transfers for s in t.shows)]
+        self.display, self.total_jobs = display, len(jobs)
         self.task = display.add_task("", total=sum(job.weight for job in jobs), rates="")
         self.finished, self.weight, self.made, self.images_done, self.there = 0, 0, 0, 0, 0
         self._show("")

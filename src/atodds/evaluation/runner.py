@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from atodds.attacks import registry
 from atodds.attacks.pool import Balls
+from atodds.attacks.registry import Spec
+from atodds.attacks.targets import Mode, target_classes
 from atodds.batching import Batching
 from atodds.data.images import ImageSet
 from atodds.evaluation.manifest import Manifest, ModelInfo
@@ -48,11 +50,19 @@ class Site:
 
 @dataclass(frozen=True)
 class _Batch:
-    """The images of a lane on the model's device, and what the model makes of them."""
+    """The images of a lane on the model's device, and what the model makes of them; `likely` are the logits that
+    targets are chosen by, empty until an attack has a target."""
 
     ids: Tensor
     images: Tensor
     labels: Tensor
+    likely: list[Tensor] = field(default_factory=list)
+
+    def targets(self, mode: Mode, oracle: Oracle, seed: int) -> Tensor:
+        """(N,) the class that each image is driven to. The pass is the one that the clean verdict has counted."""
+        if not self.likely:
+            self.likely.append(oracle.logits(self.images, self.ids))
+        return target_classes(self.likely[0], self.labels, mode, ids=self.ids, seed=seed)
 
 
 def run_lane(lane: Lane, site: Site, progress: Progress) -> None:
@@ -78,15 +88,8 @@ def run_lane(lane: Lane, site: Site, progress: Progress) -> None:
         if there is None:
             began = time.perf_counter()
             batch = batch or _load(site, lane, model)
-            oracle = Oracle(
-                model,
-                batch_size=batching,
-                eot=_verdict_passes(manifest, lane.model),
-                on_passes=progress.passes,
-                strict=False,
-            )
-            runner = _Runner(manifest, job, lane, oracle, batch)
-            table, kept = runner.clean() if job.attack == CLEAN else runner.attack(*_open(job, batch, known), clean)
+            runner = _Runner(manifest, job, lane, judge_of(site, lane.model, progress, batching), batch)
+            table, kept = runner.clean() if job.attack == CLEAN else runner.attack(known, clean)
             footer = runner.footer(time.perf_counter() - began)
             site.store.put(table, footer, kept if manifest.keep and job.attack != CLEAN else None)
         else:
@@ -95,6 +98,18 @@ def run_lane(lane: Lane, site: Site, progress: Progress) -> None:
             clean = torch.from_numpy(table["clean"].to_numpy().astype(np.int64))
         known[job.key] = _Known.of(job, table, ids, manifest.norm)
         progress.job(job, there is not None)
+
+
+def judge_of(site: Site, model: str, progress: Progress, batching: Batching | None = None) -> Oracle:
+    """What says the verdicts on a model: its own precision, and averages over passes where it draws at random."""
+    manifest = site.store.manifest
+    return Oracle(
+        site.models[model],
+        batch_size=batching or _batching(manifest, model),
+        eot=_verdict_passes(manifest, model),
+        on_passes=progress.passes,
+        strict=False,
+    )
 
 
 class _Runner:
@@ -110,25 +125,31 @@ class _Runner:
         ids, images, labels = self.batch.ids, self.batch.images, self.batch.labels
         judged = judge(images, images, labels, self.oracle.logits(images, ids))
         passes = torch.full_like(ids, self.oracle.eot), torch.zeros_like(ids)
-        return self._rows(slice(None), torch.zeros(len(ids)), judged.prediction, judged, passes), None
+        return self._rows(slice(None), torch.zeros(len(ids)), judged.answers.prediction, None, judged, passes), None
 
-    def attack(self, rows: Tensor, eps: Tensor, clean: Tensor) -> tuple[pa.Table, pa.Table]:
-        """The verdicts on what the attack proposes for the images at `rows`, each within its eps, and the images that
-        fool."""
+    def attack(self, known: Mapping[str, "_Known"], clean: Tensor) -> tuple[pa.Table, pa.Table]:
+        """The verdicts on what the attack proposes for the images that are open to it, each within its eps, and the
+        proposals that the model gets wrong."""
+        (spec,) = registry.parse(self.job.attack, self.norm)
+        rows, eps = _open(self.job, spec, known)
         if len(rows) == 0:
             return self._nothing()
-        (spec,) = registry.parse(self.job.attack, self.norm)
-        ids, images, labels = self.batch.ids[rows], self.batch.images[rows], self.batch.labels[rows]
+        at = rows.to(self.batch.ids.device)
+        ids, images, labels = self.batch.ids[at], self.batch.images[at], self.batch.labels[at]
+        targets = self._targets(spec, at)
         attacker = self._attacker()
         proposals = spec.run(
-            attacker, images, labels, Balls(self.norm, eps), ids=ids, seed=self.manifest.seed
-        )  # fmt: skip
-        judged = judge(images, proposals, labels, self.oracle.logits(proposals, ids))
+            attacker, images, labels, Balls(self.norm, eps), targets=targets, ids=ids, seed=self.manifest.seed
+        )
+        judged = judge(images, proposals, labels, self.oracle.logits(proposals, ids), targets)
         forwards, backwards = attacker.passes().of(ids.cpu())
-        table = self._rows(rows, eps, clean[rows.cpu()], judged, (forwards + self.oracle.eot, backwards))
-        hit = judged.fooled
+        table = self._rows(at, eps, clean[rows], targets, judged, (forwards + self.oracle.eot, backwards))
+        hit = judged.wrong
         before = self.oracle.logits(images[hit], ids[hit]) if self.manifest.keep and hit.any() else None
-        return table, _images(ids[hit], images[hit], proposals[hit], before, judged.confidence[hit])
+        return table, _images(ids[hit], images[hit], proposals[hit], before, judged.answers.confidence[hit])
+
+    def _targets(self, spec: Spec, rows: Tensor) -> Tensor | None:
+        return None if spec.target is None else self.batch.targets(spec.target, self.oracle, self.manifest.seed)[rows]
 
     def footer(self, seconds: float) -> Footer:
         """What made this job's shard."""
@@ -156,7 +177,13 @@ class _Runner:
         )
 
     def _rows(
-        self, rows: Tensor | slice, eps: Tensor, clean: Tensor, judged: Judged, passes: tuple[Tensor, Tensor]
+        self,
+        rows: Tensor | slice,
+        eps: Tensor,
+        clean: Tensor,
+        targets: Tensor | None,
+        judged: Judged,
+        passes: tuple[Tensor, Tensor],
     ) -> pa.Table:
         return verdicts(
             model=self.lane.model,
@@ -167,6 +194,7 @@ class _Runner:
             attack=self.job.attack,
             norm=self.norm,
             eps=eps,
+            targets=targets,
             judged=judged,
             passes=passes,
             seed=self.manifest.seed,
@@ -176,7 +204,8 @@ class _Runner:
         none = torch.zeros(0, dtype=torch.int64, device=self.batch.ids.device)
         empty = self.batch.images[:0]
         judged = judge(empty, empty, none, torch.zeros(0, 2, device=none.device))
-        return self._rows(none, none.double(), none, judged, (none, none)), _images(none, empty, empty, None, none)
+        rows = self._rows(none, none.double(), none, None, judged, (none, none))
+        return rows, _images(none, empty, empty, None, none)
 
 
 @dataclass(frozen=True)
@@ -185,30 +214,36 @@ class _Known:
 
     Attributes:
         attack: name with settings.
-        distance: (n,) at which it fooled the image; infinite where it did not.
+        distance: (n,) at which the model got the image wrong; infinite where it did not.
+        reached: (n,) the same where it is wrong as the attack wanted, infinite elsewhere.
         eps: (n,) at which it was tried; NaN where it was not, or at no eps in particular.
     """
 
     attack: str
     distance: Tensor
+    reached: Tensor
     eps: Tensor
 
     @classmethod
     def of(cls, job: Job, table: pa.Table, ids: Tensor, norm: str) -> "_Known":
         """What the rows of a job say."""
         distance = torch.full((len(ids),), torch.inf, dtype=torch.float64)
-        eps = torch.full_like(distance, torch.nan)
+        reached, eps = distance.clone(), torch.full_like(distance, torch.nan)
         place = {image: row for row, image in enumerate(ids.tolist())}
-        for row in table.select(["image", norm, "eps"]).to_pylist():
-            distance[place[row["image"]]] = row[norm]
-            eps[place[row["image"]]] = torch.nan if row["eps"] is None else row["eps"]
-        return cls(job.attack, distance, eps)
+        for row in table.select(["image", norm, "fooled", "eps"]).to_pylist():
+            at = place[row["image"]]
+            distance[at] = row[norm]
+            reached[at] = row[norm] if row["fooled"] else torch.inf
+            eps[at] = torch.nan if row["eps"] is None else row["eps"]
+        return cls(job.attack, distance, reached, eps)
 
 
-def _open(job: Job, batch: _Batch, known: Mapping[str, _Known]) -> tuple[Tensor, Tensor]:
-    """Positions in the lane of the images that a job attacks, and the eps of each; no limit is infinite."""
+def _open(job: Job, spec: Spec, known: Mapping[str, _Known]) -> tuple[Tensor, Tensor]:
+    """Positions in the lane of the images that a job attacks, and the eps of each; no limit is infinite.
+
+    An attack that heads for a target is not done with an image that it made something else of."""
     parents = [known[parent] for parent in job.parents]
-    nearest = torch.stack([parent.distance for parent in parents]).amin(0)
+    nearest = torch.stack([parent.reached if spec.target else parent.distance for parent in parents]).amin(0)
     eps = torch.full_like(nearest, -1)
     for level in job.levels:
         eps[~within(nearest, level)] = level
@@ -218,7 +253,7 @@ def _open(job: Job, batch: _Batch, known: Mapping[str, _Known]) -> tuple[Tensor,
         if parent.attack == job.attack:
             eps[parent.eps == eps] = -1
     rows = (eps >= 0).nonzero()[:, 0]
-    return rows.to(batch.ids.device), eps[rows]
+    return rows, eps[rows]
 
 
 def _load(site: Site, lane: Lane, model: nn.Module) -> _Batch:

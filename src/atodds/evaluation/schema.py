@@ -28,6 +28,7 @@ _FIELDS: "list[pa.Field[Any]]" = [
     pa.field("eps", pa.float64()),
     pa.field("target", pa.int32()),
     pa.field("prediction", pa.int32(), nullable=False),
+    pa.field("rank", pa.int32()),
     pa.field("fooled", pa.bool_(), nullable=False),
     pa.field("l0", pa.float64(), nullable=False),
     pa.field("l1", pa.float64(), nullable=False),
@@ -40,30 +41,59 @@ _FIELDS: "list[pa.Field[Any]]" = [
 SCHEMA = pa.schema(_FIELDS)
 """Columns and types, in the order in which they are stored."""
 
-_DISTANCES = ("l0", "l1", "l2", "linf")
+DISTANCES = ("l0", "l1", "l2", "linf")
+"""The columns that say how far a proposal is from its image."""
 
 NO_CLASS = -1
 """The prediction of a model whose outputs are not numbers."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the model says of proposed images, in full precision.
+class Answers:
+    """What a model says of images, in full precision.
 
     Attributes:
         prediction: (N,) int64, `NO_CLASS` where no output is the largest: NaN or infinite ones.
+        rank: (N,) int64, how many logits exceed that of the class that was asked about, so that it is among the first k
+            where rank < k; `NO_CLASS` where the outputs are not numbers or the model has no such class.
         confidence: (N,) float64, the softmax probability of the prediction.
-        fooled: (N,) bool.
-        distances: l0, l1, l2, linf -> (N,) float64, infinite where not fooled.
     """
 
     prediction: Tensor
+    rank: Tensor
     confidence: Tensor
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the model says of proposed images, and how far they are from what was attacked.
+
+    Attributes:
+        answers: on the proposals; their rank is that of the target, or of the label where there is none.
+        wrong: (N,) bool, the model does not give the label, and the proposal is an image.
+        fooled: (N,) bool, it is wrong as the attack wanted: in any way, or with the target.
+        distances: l0, l1, l2, linf -> (N,) float64, infinite where the model is not wrong.
+    """
+
+    answers: Answers
+    wrong: Tensor
     fooled: Tensor
     distances: dict[str, Tensor]
 
 
-def judge(images: Tensor, proposals: Tensor, labels: Tensor, logits: Tensor) -> Judged:
+def answers(logits: Tensor, classes: Tensor) -> Answers:
+    """What logits (N, K) say, and where a class (N,) of each image stands among the others."""
+    numbers = logits.amax(1).isfinite()  # minus infinity for a class that is never meant is fine
+    known = numbers & (classes < logits.shape[1])
+    own = logits.gather(1, torch.where(known, classes, 0)[:, None])
+    return Answers(
+        prediction=torch.where(numbers, logits.argmax(1), NO_CLASS),
+        rank=torch.where(known, (logits > own).sum(1), NO_CLASS),
+        confidence=torch.softmax(logits.double(), 1).amax(1).nan_to_num(0),
+    )
+
+
+def judge(images: Tensor, proposals: Tensor, labels: Tensor, logits: Tensor, targets: Tensor | None = None) -> Judged:
     """Whether proposals fool, and how far they are from the images, measured in float64.
 
     Args:
@@ -71,16 +101,15 @@ def judge(images: Tensor, proposals: Tensor, labels: Tensor, logits: Tensor) -> 
         proposals: (N, C, H, W), what an attack gave back; counted only where every pixel is a number in [0, 1].
         labels: (N,).
         logits: (N, K), of the proposals, in full precision.
+        targets: (N,) what the attack wanted the model to say, or None where anything but the label will do.
     """
     delta = proposals.double() - images.double()
     flat = proposals.flatten(1)
     inside = ((flat >= 0) & (flat <= 1)).all(1)
-    numbers = logits.amax(1).isfinite()  # minus infinity for a class that is never meant is fine
-    prediction = torch.where(numbers, logits.argmax(1), NO_CLASS)
-    confidence = torch.softmax(logits.double(), 1).amax(1).nan_to_num(0)
-    fooled = (prediction != labels) & inside
-    far = {name: norms.length(delta, name).where(fooled, torch.inf) for name in _DISTANCES}
-    return Judged(prediction, confidence, fooled, far)
+    said = answers(logits, labels if targets is None else targets)
+    wrong = (said.prediction != labels) & inside
+    far = {name: norms.length(delta, name).where(wrong, torch.inf) for name in DISTANCES}
+    return Judged(said, wrong, wrong if targets is None else wrong & (said.prediction == targets), far)
 
 
 def verdicts(
@@ -93,6 +122,7 @@ def verdicts(
     attack: str,
     norm: Norm,
     eps: Tensor,
+    targets: Tensor | None,
     judged: Judged,
     passes: tuple[Tensor, Tensor],
     seed: int,
@@ -102,6 +132,7 @@ def verdicts(
     Args:
         model, data, attack, norm, seed: what is the same for all rows.
         eps: (N,) budgets; null in the table where infinite.
+        targets: (N,) classes to reach, or None.
         images, labels, clean: (N,) ids, labels, and predictions on the images themselves.
         judged: the verdicts.
         passes: (N,) forward and backward passes, the judge's own forward pass included.
@@ -116,15 +147,21 @@ def verdicts(
         "attack": [attack] * count,
         "norm": [norm] * count,
         "eps": [None if budget == torch.inf else budget for budget in eps.tolist()],
-        "target": [None] * count,
-        "prediction": _numbers(judged.prediction),
+        "target": [None] * count if targets is None else _numbers(targets),
+        "prediction": _numbers(judged.answers.prediction),
+        "rank": ranks(judged.answers),
         "fooled": _numbers(judged.fooled),
-        **{name: _numbers(judged.distances[name]) for name in _DISTANCES},
+        **{name: _numbers(judged.distances[name]) for name in DISTANCES},
         "forwards": _numbers(passes[0]),
         "backwards": _numbers(passes[1]),
         "seed": [seed] * count,
     }
     return pa.Table.from_pydict(columns, schema=SCHEMA)
+
+
+def ranks(said: Answers) -> list[int | None]:
+    """The column `rank`: null where there is none."""
+    return [None if rank == NO_CLASS else rank for rank in said.rank.tolist()]
 
 
 def within(distance: Tensor, eps: float) -> Tensor:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from atodds.errors import CorruptShardError, NewerRunError
 from atodds.evaluation.schema import SCHEMA
 
-FORMAT = 1
+FORMAT = 2
 _FOOTER = b"atodds"
 
 _IMAGE_FIELDS: "list[pa.Field[Any]]" = [

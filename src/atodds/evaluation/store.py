@@ -1,4 +1,4 @@
-"""A run's folder: `run.json`, one shard a job in `jobs/`, the audit's findings in `audit/`.
+"""A run's folder: `run.json`, one shard a job in `jobs/` and `transfers/`, the audit's findings in `audit/`.
 
 Nothing but shards and findings is stored as truth; every figure is computed from the table that the shards make.
 """
@@ -16,10 +16,12 @@ import polars as pl
 import pyarrow as pa
 
 from atodds.errors import CorruptShardError, NotARunError, RunError
+from atodds.evaluation import kept_bounds
 from atodds.evaluation.folder import Folder
 from atodds.evaluation.manifest import Finding, Manifest, finding_from
 from atodds.evaluation.schema import CLEAN, SCHEMA
 from atodds.evaluation.shards import IMAGES, Footer, pack, unpack
+from atodds.evaluation.transfers import SCHEMA as TRANSFERS
 
 log = logging.getLogger("atodds")
 
@@ -54,7 +56,7 @@ class Store:
 
         Raises:
             NotARunError: the folder holds none.
-            NewerRunError: a newer version made it.
+            NewerRunError, OlderRunError: another version made it.
         """
         folder = Folder(place)
         try:
@@ -72,7 +74,7 @@ class Store:
 
         Raises:
             OtherPlanError: the folder holds a run that was asked something else.
-            NotARunError, NewerRunError: it holds a run.json that is not one of ours.
+            NotARunError, NewerRunError, OlderRunError: it holds a run.json that is not one of ours.
             StoreFullError: no room.
         """
         store = cls(place, manifest)
@@ -101,6 +103,63 @@ class Store:
             self.folder.remove(_shard_of(job))
             return None
         return found
+
+    def verdicts(self, job: str) -> pa.Table:
+        """The rows of a job that is finished.
+
+        Raises:
+            FileNotFoundError: it is not.
+            CorruptShardError: its shard is not whole.
+        """
+        return self._shard(job)[0]
+
+    def proposals(self, job: str) -> pa.Table:
+        """What was kept of a job's proposals (columns: `shards.IMAGES`), in the order of its rows.
+
+        Raises:
+            FileNotFoundError, CorruptShardError: as for `verdicts`.
+        """
+        return unpack(self.folder.read(_images_of(job)), _images_of(job), IMAGES)[0]
+
+    def put_transfer(self, table: pa.Table, footer: Footer) -> None:
+        """Keep what a model says of proposals that were made for another."""
+        self.folder.write(_transfer_of(footer.job), pack(table, footer))
+
+    def get_transfer(self, job: str) -> pa.Table | None:
+        """What was kept under the key of a transfer, or None where it has to be made. A shard that is not whole is
+        reported and removed."""
+        try:
+            return self._transfer(job)
+        except FileNotFoundError:
+            return None
+        except CorruptShardError as error:
+            log.warning("%s It is computed again.", error)
+            self.folder.remove(_transfer_of(job))
+            return None
+
+    def transfers(self) -> pl.DataFrame:
+        """The transfer table: columns as in `transfers.SCHEMA`. Empty where the run was not asked for it.
+
+        Raises:
+            RunError: transfers are missing.
+            CorruptShardError: a shard is not whole.
+        """
+        if missing := self._missing_transfers():
+            raise self._unfinished(f"{missing} of {len(self.manifest.transfers)} transfers are missing")
+        try:
+            shards = [self._transfer(job) for job in self.manifest.transfers]
+        except CorruptShardError as error:
+            raise self._to_be_made_again(error) from error
+        return self._frame(pa.concat_tables([TRANSFERS.empty_table(), *shards]))
+
+    def bounds(self) -> pl.DataFrame:
+        """The lower bounds, columns as in `atodds.bounds.schema.SCHEMA`. Empty where the run was not asked for any.
+
+        Raises:
+            RunError: some are missing.
+            CorruptShardError: a shard is not whole.
+        """
+        return kept_bounds.table(self.folder, self.manifest.command or "atodds.evaluate with the same arguments")
 
     def put_findings(self, key: str, findings: Iterable[Finding]) -> None:
         """Keep what the audit found under a key."""
@@ -139,7 +198,8 @@ class Store:
     def complete(self) -> bool:
         """Whether every job of the run has a shard, and the audit has looked at everything."""
         there = set(self.folder.names("audit"))
-        return not self._missing() and all(f"audit/{key}.json" in there for key in self.manifest.looks)
+        missing = self._missing() or self._missing_transfers()
+        return not missing and all(f"audit/{key}.json" in there for key in self.manifest.looks)
 
     def table(self) -> pl.DataFrame:
         """Every verdict of the run.
@@ -165,7 +225,8 @@ class Store:
         """The closest fooling image of each of these images, where one was found and kept."""
         if not self.manifest.keep:
             return {}
-        of_model = (pl.col("model") == model) & pl.col("fooled") & (pl.col("attack") != CLEAN)
+        wrong = pl.col(self.manifest.norm).is_finite()
+        of_model = (pl.col("model") == model) & wrong & (pl.col("attack") != CLEAN)
         table, footers, jobs = self._all
         closest = (
             table.with_columns(pl.Series("job", jobs))
@@ -193,12 +254,30 @@ class Store:
         there = set(self.folder.names("jobs"))
         return sum(_shard_of(job) not in there for job in self.manifest.jobs)
 
+    def _missing_transfers(self) -> int:
+        there = set(self.folder.names("transfers")) if self.manifest.transfers else set()
+        return sum(_transfer_of(job) not in there for job in self.manifest.transfers)
+
     def _shard(self, job: str) -> tuple[pa.Table, Footer]:
-        name = _shard_of(job)
-        rows, footer = unpack(self.folder.read(name), name)
+        return self._whole(_shard_of(job), job, SCHEMA)
+
+    def _transfer(self, job: str) -> pa.Table:
+        return self._whole(_transfer_of(job), job, TRANSFERS)[0]
+
+    def _whole(self, name: str, job: str, schema: pa.Schema) -> tuple[pa.Table, Footer]:
+        rows, footer = unpack(self.folder.read(name), name, schema)
         if footer.job != job:
             raise CorruptShardError(f"{name} holds the results of another job.")
         return rows, footer
+
+    def _frame(self, table: pa.Table) -> pl.DataFrame:
+        frame = pl.from_arrow(table)
+        if not isinstance(frame, pl.DataFrame):
+            raise CorruptShardError(f"{self.folder.place} makes no table.")
+        return frame
+
+    def _to_be_made_again(self, error: CorruptShardError) -> CorruptShardError:
+        return CorruptShardError(f"{error} {self._again('The same command computes it again')}")
 
     def _unfinished(self, why: str) -> RunError:
         return RunError(f"{self.folder.place} is not finished: {why}. {self._again('The same command continues it')}")
@@ -214,17 +293,18 @@ class Store:
         try:
             shards = [self._shard(job) for job in self.manifest.jobs]
         except CorruptShardError as error:
-            raise CorruptShardError(f"{error} {self._again('The same command computes it again')}") from error
+            raise self._to_be_made_again(error) from error
         table = pa.concat_tables([SCHEMA.empty_table(), *(rows for rows, _ in shards)])
-        frame = pl.from_arrow(table)
-        if not isinstance(frame, pl.DataFrame):
-            raise CorruptShardError(f"{self.folder.place} makes no table.")
         jobs = np.repeat(np.arange(len(shards)), [len(rows) for rows, _ in shards])
-        return frame, tuple(footer for _, footer in shards), jobs
+        return self._frame(table), tuple(footer for _, footer in shards), jobs
 
 
 def _shard_of(job: str) -> str:
     return f"jobs/{job}.parquet"
+
+
+def _transfer_of(job: str) -> str:
+    return f"transfers/{job}.parquet"
 
 
 def _images_of(job: str) -> str:
