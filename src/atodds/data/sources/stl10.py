@@ -8,17 +8,17 @@ The study of data sizes (2019) takes all 13,000 together and cuts them anew, int
 on, as many of each class. It does not say which; here the seed 0 decides.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from atodds import noise
+from atodds.data import subsets
 from atodds.data.images import ImageSet
 from atodds.data.paths import SPLITS, set_name
 from atodds.data.source import Source, array_set, no_split, read_bytes
-from atodds.errors import DataError
+from atodds.errors import ArgumentError, DataError
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 FOLDER = "stl10_binary"
@@ -26,10 +26,8 @@ SIDE = 96
 IMAGE = 3 * SIDE * SIDE
 LARGEST = 100_000 * IMAGE
 """Bytes of a file: the largest official one, without labels, has so many."""
-FEWEST, MOST = 1000, 1300
-"""Of the study's split, a class: images to train on, and images in all."""
-STUDY = ("train-10000", "test-3000")
-"""What the study's splits are asked for by."""
+STUDY, COUNTS = ("train-10000", "test-3000"), (10_000, 3_000)
+"""What the parts of the study's split are asked for by, and their images."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -66,10 +64,7 @@ def _load(path: Path, split: str, size: int | None) -> ImageSet:
     place = next(place for place in _places(path) if any(_is_pixels(place / _pixels(name)) for name in _OFFICIAL))
     name = "stl10" if place.name == FOLDER else set_name(place)
     if split in STUDY:
-        parts = [_read(place, official) for official in _OFFICIAL]
-        images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-        rows = _cut(labels, place, training=split == STUDY[0])
-        return _made(images[rows], labels[rows], name=name, split=split, size=size, ids=rows)
+        return _of_study(place, name, split, size)
     wanted = next((official for official in _OFFICIAL if split.lower() in SPLITS[official]), "")
     there = [official for official in _OFFICIAL if _is_pixels(place / _pixels(official))]
     if wanted not in there:
@@ -94,20 +89,17 @@ def _read(place: Path, split: str) -> tuple[Bytes, npt.NDArray[np.int64]]:
     return content.reshape(-1, 3, SIDE, SIDE).swapaxes(2, 3), labels.astype(np.int64) - 1
 
 
-def _cut(labels: npt.NDArray[np.int64], place: Path, *, training: bool) -> npt.NDArray[np.int64]:
-    """Rows of the study's split, ascending: of each class, in a random order, the first to train on."""
-    draws = noise.uniform(torch.arange(len(labels)), (1,), seed=0, stream="stl10")[:, 0].numpy()
-    chosen = []
-    for label, name in enumerate(CLASSES):
-        mine = np.flatnonzero(labels == label)
-        if len(mine) < MOST:
-            raise DataError(
-                f"{place}: {len(mine)} images of class {name!r}, but the study's split takes {MOST} of each. "
-                "Download STL-10 again, or take split='train' and 'test'."
-            )
-        order = mine[np.argsort(draws[mine], kind="stable")]
-        chosen.append(order[:FEWEST] if training else order[FEWEST:MOST])
-    return np.sort(np.concatenate(chosen))
+def _of_study(place: Path, name: str, split: str, size: int | None) -> ImageSet:
+    """A part of the study's split; ids are rows in both files, one after the other."""
+    both = [_read(place, official) for official in _OFFICIAL]
+    images, labels = (np.concatenate(column) for column in zip(*both, strict=True))
+    whole = _made(images, labels, name=name, split=split, size=size)
+    try:
+        part = subsets.parts(whole, COUNTS, seed=0)[STUDY.index(split)]
+    except ArgumentError as error:
+        way_out = "Download STL-10 again, or take split='train' or 'test'."
+        raise DataError(f"{place}: no split of {sum(COUNTS)} images: {error.problem}. {way_out}") from None
+    return replace(part, selection="all")
 
 
 def _made(
@@ -117,9 +109,8 @@ def _made(
     name: str,
     split: str,
     size: int | None,
-    ids: npt.NDArray[np.int64] | None = None,
 ) -> ImageSet:
-    return array_set(images, labels, name=name, split=split, classes=CLASSES, ids=ids, size=size)
+    return array_set(images, labels, name=name, split=split, classes=CLASSES, size=size)
 
 
 SOURCE = Source("stl10", "STL-10's binary files (stl10_binary/)", _finds, _load)
