@@ -5,7 +5,7 @@ import math
 import polars as pl
 import pytest
 
-from atodds.analysis.bounds import certified_accuracy, lower_upper, methods
+from atodds.analysis import certified_accuracy, lower_upper, lower_uppers
 from atodds.errors import EmptyDataError, UnknownNameError
 
 Row = dict[str, object]
@@ -75,7 +75,9 @@ def test_certified_accuracy_counts_all_images_and_falls_with_the_radius() -> Non
 
 
 def test_what_is_not_there_is_said() -> None:
-    assert methods(BOUNDS) == (("a@1", "clever"), ("a@1", "smoothing"))
+    assert [one.method for one in lower_uppers(BOUNDS, VERDICTS, "a@1")] == ["clever", "smoothing"]
+    assert lower_uppers(BOUNDS, VERDICTS.filter(pl.col("image") == 5), "a@1") == ()
+    assert lower_uppers(BOUNDS.clear(), VERDICTS, "a@1") == ()
     with pytest.raises(UnknownNameError, match="model"):
         lower_upper(BOUNDS, VERDICTS, "b@2", "clever")
     with pytest.raises(UnknownNameError, match="method"):

@@ -120,9 +120,13 @@ def certified_accuracy(bounds: pl.DataFrame, model: str, method: str, radii: Eps
     return Curve(model, norm, wanted, rates)
 
 
-def methods(bounds: pl.DataFrame) -> tuple[tuple[str, str], ...]:
-    """Every model with every method that it has bounds of, in the order of the table."""
-    return tuple(bounds.select("model", "method").unique(maintain_order=True).iter_rows())
+def lower_uppers(bounds: pl.DataFrame, verdicts: pl.DataFrame, model: str) -> tuple[LowerUpper, ...]:
+    """`lower_upper` for every method that a model has bounds of, in the order of the table; none where it classifies no
+    image rightly."""
+    if not distances(verdicts, model, "linf").correct.any():
+        return ()
+    names = bounds.filter(pl.col("model") == model)["method"].unique(maintain_order=True)
+    return tuple(lower_upper(bounds, verdicts, model, name) for name in names)
 
 
 def _rows(bounds: pl.DataFrame, model: str, method: str) -> pl.DataFrame:

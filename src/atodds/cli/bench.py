@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import torch
 import typer
 from rich.console import Console
@@ -16,6 +17,8 @@ from torch import nn
 from atodds import models
 from atodds.attacks import registry
 from atodds.attacks.registry import ATTACKS, PRESETS
+from atodds.attacks.targets import MODES
+from atodds.bounds.registry import parse as parse_bounds
 from atodds.data import ImageSet
 from atodds.data import load as load_images
 from atodds.data.images import How
@@ -75,9 +78,16 @@ def bench(
         str,
         typer.Option(
             help=f"A preset ({', '.join(PRESETS)}) or attacks in order ({', '.join(ATTACKS)}), with settings: "
-            "fgsm,pgd(steps=100,restarts=5)."
+            f"fgsm,pgd(steps=100,restarts=5), and a target: pgd(target=random), of {', '.join(MODES)}."
         ),
     ] = "quick",
+    bounds: Annotated[
+        str,
+        typer.Option(
+            help="Lower bounds of distances beside the attacks: clever, smoothing(sigma=0.25), with settings.",
+            show_default="none",
+        ),
+    ] = "",
     out: Annotated[str | None, typer.Option(help="Folder or bucket of the run.", show_default="runs/DATA-NORM")] = None,
     seed: Annotated[int, typer.Option(help="Decides every random draw.")] = 0,
     mean: Annotated[
@@ -106,6 +116,9 @@ def bench(
     alone: Annotated[
         bool, typer.Option("--alone", help="Run every attack on every image, also those fooled before.")
     ] = False,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Show every model what fooled each other one; it keeps those images.")
+    ] = False,
     keep: Annotated[
         bool | None, typer.Option("--keep/--no-keep", help="Keep fooling images.", show_default="up to 1 GiB")
     ] = None,
@@ -132,9 +145,12 @@ def bench(
     atodds bench timm:resnet50.a1_in1k torchvision:vgg16 --data imagenet/ --split val --size 224 --limit 1000
 
     atodds bench zoo.py:resnet20 --data cifar10 --norm l2 --eps 0.25,0.5 --attacks "pgd(steps=100,restarts=5)"
+
+    atodds bench a.py:make b.py:make --data mnist --norm l2 --attacks "carlini_wagner(target=random)" --transfer
     """
     console = Console()
     budgets = eps or _budgets(data, norm)
+    parse_bounds(bounds)
     registry.parse(attacks, parse_norm(norm))  # words that mean nothing are found before anything is trained or read
     parse_eps_list(budgets, norm)
     chosen = chosen_device(device)
@@ -149,7 +165,7 @@ def bench(
     run = evaluate(
         brought, images, norm=norm, eps=budgets, attacks=attacks, out=place, seed=seed,
         precision=precision, eot=eot, alone=alone, keep=keep, workers=workers, batch_size=batch_size,
-        command=command_line(),
+        command=command_line(), bounds=bounds, transfer=transfer,
     )  # fmt: skip
     _show(run, console)
     page = run.report()
@@ -257,9 +273,38 @@ def _show(run: Run, console: Console) -> None:
         table.add_row(budget.text, *(str(curve.rates[row]) for curve in curves))
     console.print(f"\nRobust accuracy in {run.store.manifest.norm}, with 95 % intervals", highlight=False)
     console.print(table)
+    for result in run.models:
+        for bound in result.lower_upper():
+            console.print(escape(f"{result.info.name}: {bound.beside}"), highlight=False)
+    _show_distances(run, console)
+    if run.store.manifest.transfers:
+        count = len(run.models) * (len(run.models) - 1)
+        console.print(f"\nTransfer: {run.transfer.height:,} answers of {count} ordered pairs of models")
     findings = run.audit
     for finding in findings:
         model = run[finding.model].info.name
         console.print(escape(f"{finding.severity}: {model}: {finding.check}: {finding.measured}"), highlight=False)
     grave = sum(finding.severity != "note" for finding in findings)
     console.print(f"The audit raises {grave} warnings and {len(findings) - grave} notes.", highlight=False)
+
+
+def _show_distances(run: Run, console: Console) -> None:
+    """Success rate and mean distance of the minimum-norm and the targeted attacks, which run on every image that a
+    model has right."""
+    asked, norm = run.store.manifest.attacks, run.store.manifest.norm
+    apart = (pl.col("eps").is_null() | pl.col("target").is_not_null()) & pl.col("attack").is_in(asked)
+    made = run.table.filter(apart).select("model", "attack").unique()
+    if made.is_empty():
+        return
+    found = {
+        (one.attack, result.info.name): (str(one.success), str(one.of(norm) or "none"))
+        for result in run.models
+        if result.info.id in set(made["model"])
+        for one in result.distances()
+        if one.attack in set(made["attack"])
+    }
+    table = Table("attack", "model", "success", f"mean {norm} distance", box=None, pad_edge=False)
+    for who, said in sorted(found.items(), key=lambda item: asked.index(item[0][0])):
+        table.add_row(*map(escape, (*who, *said)))
+    console.print("\nOver the images that each model has right, with 95 % intervals", highlight=False)
+    console.print(table)
