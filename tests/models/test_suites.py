@@ -60,11 +60,10 @@ def test_a_member_is_here_where_its_library_is(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_documentation_has_the_same_table() -> None:
     lines = (DOCS / "imagenet-18.md").read_text(encoding="utf-8").splitlines()
-    rows = [[cell.strip("` ") for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    told = {row[0]: row[1:] for row in rows}
+    rows = {line.split("`")[1]: line for line in lines if line.startswith("| `")}
+    assert set(rows) == {member.name for member in MEMBERS}
     for member in MEMBERS:
-        family, top1, spec, size, todays, kinship, why = told[member.name]
-        assert (family, top1, spec) == (member.family, f"{member.top1:.1f}", member.spec or "none")
-        assert (size, kinship) == (str(member.size or ""), member.kinship if member.spec else "")
-        assert todays == ("" if member.todays is None else f"{member.todays:.1f}")
-        assert why == member.why
+        todays = "" if member.todays is None else f", {member.todays:.1f} %"
+        today = f"`{member.spec}`<br>{member.size} px{todays}" if member.spec else "none"
+        told = f"{member.kinship}: {member.why}" if member.spec else member.why
+        assert rows[member.name] == f"| `{member.name}`<br>{member.top1:.1f} % | {today} | {told} |"

@@ -16,7 +16,6 @@ from atodds.evaluation import masking
 from atodds.evaluation.manifest import Finding, ModelInfo
 from atodds.evaluation.plan import CHUNK
 from atodds.evaluation.probe import Probe, differ, of
-from atodds.models.classifier import check_images
 from atodds.oracle import Oracle
 
 VERSION = 3
@@ -39,10 +38,9 @@ def before(info: ModelInfo, model: nn.Module, images: ImageSet, batching: Batchi
         batching: shared with the run, so that the passes made here also measure the batch size.
 
     Raises:
-        ModelError: it cannot take these images, or one of them alone, or was made for other classes.
+        ModelError: it cannot take these images, or one of them alone.
         LogitsError: outputs that are not one finite row of logits an image, or fewer classes than labels.
     """
-    check_images(model, images.shape, images.classes, info.name)
     chosen = range(min(PROBE, len(images)))
     oracle = Oracle(model, batch_size=batching)
     pixels = _pixels(oracle, images, chosen)

@@ -24,6 +24,7 @@ from atodds.evaluation.provenance import commit, machine, now, versions
 from atodds.evaluation.runner import REDUCED, Site
 from atodds.evaluation.store import Store
 from atodds.evaluation.transfers import plan_transfers
+from atodds.models.classifier import check_images
 from atodds.oracle import Oracle
 from atodds.threat import Budget, EpsSpec, Norm, parse_eps_list, parse_norm
 
@@ -71,6 +72,8 @@ def conduct(
         spec.check(ball)
     _check_reach(ball, budgets, images)
     _check_readable(images)
+    for name, model in brought.items():
+        check_images(model, images.shape, images.classes, name)
     known = _identified(brought)
     infos = tuple(known)
     if settings.workers > 1:

@@ -69,7 +69,7 @@ class Suite:
         return tuple(member.spec for member in self.members if member.spec)
 
 
-_V2 = "the same architecture, trained with a recipe of 2021 at 224; the study's was run at 299"
+_V2 = "trained with a recipe of 2021 at 224; the study's was run at 299"
 
 IMAGENET_18 = Suite(
     "imagenet-18",
@@ -89,7 +89,7 @@ IMAGENET_18 = Suite(
         ),
         Member(
             "inception_v1", "inception", 69.8, "torchvision:googlenet@IMAGENET1K_V1", "same weights", 224, 69.778,
-            "the same TensorFlow checkpoint, as torchvision's GoogLeNet",
+            "the study's checkpoint, converted, as torchvision's GoogLeNet",
         ),
         Member(
             "inception_v2", "inception", 73.9, "", "none", 0, None,
