@@ -86,8 +86,9 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	@touch $@
 
 # torchattacks asks for torchvision in its metadata and never imports it; without its dependencies it runs beside any torch.
+# ART's metadata asks for more than CLEVER needs: six is all.
 $(VENV)/.installed-benchmarks: $(VENV)/.installed-dev
 	@echo "==> installing the libraries to compare with"
 	$(PIP) install -q -c $(PINS) foolbox tqdm
-	$(PIP) install -q -c $(PINS) --no-deps torchattacks
+	$(PIP) install -q -c $(PINS) --no-deps torchattacks adversarial-robustness-toolbox six
 	@touch $@

@@ -46,8 +46,8 @@ def test_nothing_is_said_of_a_fit_that_was_not_made() -> None:
 
 def test_a_certificate_that_is_contradicted_is_another_matter_than_an_estimate() -> None:
     found = beside([1, 2], [2.0, 0.5], [1.0, 1.0], method="smoothing(sigma=0.25)", certified=True)
-    assert "exclude each other" in str(found.crossings[0])
-    assert str(found).startswith("smoothing(sigma=0.25): the certificate is at most")
+    assert "of the smoothed classifier" in str(found.crossings[0])
+    assert str(found).startswith("smoothing(sigma=0.25): the certificate of the smoothed classifier is at most")
 
 
 def test_another_number_of_values_than_of_images_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ def model() -> nn.Module:
 
 
 @pytest.mark.parametrize("page", ["index", "clever", "smoothing"])
-def test_the_examples_of_a_page_run(page: str, model: nn.Module) -> None:
+def test_the_examples_of_a_page_run(
+    page: str, model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # a run without a folder of its own leaves nothing behind
     blocks = re.findall(r"```python\n(.*?)```", (PAGES / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
     assert blocks
     names: dict[str, Any] = {"model": model}
@@ -40,7 +44,7 @@ def test_the_examples_of_a_page_run(page: str, model: nn.Module) -> None:
     for block in blocks:
         run(compile(block, page, "exec"), names)
     if page == "index":
-        assert names["seen"].n > 15
+        assert names["seen"].n > 7
         assert names["seen"].holds
     if page == "clever":
         assert names["found"].score.isfinite().all()

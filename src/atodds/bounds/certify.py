@@ -54,7 +54,7 @@ class Beside:
         return not self.crossings
 
     def __str__(self) -> str:
-        kind = "certificate" if self.certified else "estimate"
+        kind = "certificate of the smoothed classifier" if self.certified else "estimate"
         start = f"{self.method}: the {kind} is at most the distance found for {self.below} of {self.n} images"
         return f"{start}." if self.holds else f"{start}, and above it for {len(self.crossings)}."
 
@@ -112,8 +112,8 @@ def beside(
 
 def _certain() -> tuple[str, ...]:
     return (
-        "A certificate and a fooling image of the same classifier exclude each other, but for the chance alpha: the "
-        "image fooled another classifier (the network without noise), or was judged on too few noisy copies.",
+        "The certificate is of the smoothed classifier: what fools the model without noise does not contradict it. "
+        "Where the image fools the smoothed classifier too, more noisy copies must tell, or the chance alpha struck.",
     )
 
 
