@@ -39,7 +39,7 @@ CARLINI = [verdict(image, "carlini_wagner", distance) for image, distance in enu
 def test_success_mean_deviation_and_median_are_those_of_the_successes() -> None:
     (found,) = attack_distortions(table(CARLINI), "m", "l2")
     assert (found.attack, found.target) == ("carlini_wagner", "")
-    assert (found.success.value, found.success.n) == (3 / 5, 5)
+    assert (found.success.value, found.success.n, found.on_all) == (3 / 5, 5, True)
     assert found.l2 is not None
     assert found.linf is not None
     assert found.l0 is not None
@@ -115,7 +115,8 @@ def test_only_the_images_that_count_are_counted() -> None:
 def test_attacks_come_in_the_order_that_is_asked_for() -> None:
     rows = table([*CARLINI, verdict(0, "fab", 0.1)])
     assert [one.attack for one in attack_distortions(rows, "m", "l2")] == ["carlini_wagner", "fab"]
-    assert [one.attack for one in attack_distortions(rows, "m", "l2", attacks=["fab"])] == ["fab"]
+    (fab,) = attack_distortions(rows, "m", "l2", attacks=["fab"])
+    assert (fab.attack, fab.success.n, fab.on_all) == ("fab", 1, False)
 
 
 def test_what_is_not_there_is_refused() -> None:

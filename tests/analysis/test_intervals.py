@@ -129,3 +129,10 @@ def test_the_median_is_infinite_when_half_were_never_fooled() -> None:
 def test_a_distance_that_is_no_number_is_refused() -> None:
     with pytest.raises(ArgumentError, match="infinity"):
         median([0.1, math.nan])
+
+
+def test_the_complement_of_a_rate_is_that_of_the_other_images() -> None:
+    rate, other = wilson(3, 40), wilson(37, 40)
+    assert rate.complement.n == 40
+    assert rate.complement.value == pytest.approx(other.value)
+    assert (rate.complement.low, rate.complement.high) == pytest.approx((other.low, other.high))

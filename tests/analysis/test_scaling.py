@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.analysis.made import seen, table
 
-from atodds.analysis import scaling
+from atodds.analysis import scaling, wilson
 from atodds.analysis.scaling import PUBLISHED, scaling_of
 from atodds.errors import ArgumentError, EmptyDataError
 
@@ -91,8 +91,36 @@ def test_a_resample_without_an_error_leaves_its_model_out() -> None:
     assert all(math.isfinite(end) for end in (*fit.slope_over_images, *fit.intercept_over_images))
 
 
+def test_errors_of_more_images_take_the_place_of_those_that_were_attacked() -> None:
+    found, wrong = exact()
+    verdicts = table(found, wrong)
+    twice = {f"m{k}": wilson(round(error * 2000), 4000) for k, error in enumerate(ERRORS)}
+    fit = scaling(verdicts, "l2", errors=twice)
+    assert fit.line.slope == pytest.approx(0.5)
+    assert fit.line.intercept == pytest.approx(3 + 0.5 * math.log(2))
+    assert [point.error for point in fit.points] == list(twice.values())
+    narrow, wide = (ends[1] - ends[0] for ends in (fit.slope_over_images, scaling(verdicts, "l2").slope_over_images))
+    assert 0 < narrow < wide / 3  # the error of 4,000 images is known better than that of 20
+    with pytest.raises(ArgumentError, match="errors='m5'"):
+        scaling(verdicts, "l2", errors={name: rate for name, rate in twice.items() if name != "m5"})
+
+
 def test_the_published_fits_say_where_they_are_from() -> None:
     assert [(fit.measure, fit.norm) for fit in PUBLISHED] == [("I-FGSM", "linf"), ("C&W", "l2"), ("CLEVER", "linf")]
     assert all("unverified" in fit.source for fit in PUBLISHED)
     ifgsm = PUBLISHED[0]
     assert ifgsm.intercept + ifgsm.slope * math.log(0.25) == pytest.approx((2.9 * math.log(0.25) + 6.2) * 1e-2)
+
+
+def test_errors_of_more_images_take_the_place_of_those_of_the_attacked_ones() -> None:
+    found = {f"m{k}": [1.0 + 0.5 * math.log(0.01 * (k + 1))] * 10 for k in range(6)}
+    rows = table(found)
+    with pytest.raises(EmptyDataError):
+        scaling(rows, "l2")  # none of them is wrong on any of the ten
+    errors = {f"m{k}": wilson(100 * (k + 1), 10_000) for k in range(6)}
+    fit = scaling(rows, "l2", errors=errors)
+    assert fit.line.slope == pytest.approx(0.5)
+    assert fit.points[0].error.n == 10_000
+    low, high = fit.slope_over_images
+    assert low < 0.5 < high
+    assert high - low < 0.2

@@ -222,3 +222,24 @@ def test_bench_without_arguments_shows_the_trade_off(benched: Bench) -> None:
     before = json.loads(Path("runs/digits-linf/run.json").read_text())["jobs"]
     benched()
     assert json.loads(Path("runs/digits-linf/run.json").read_text())["jobs"] == before
+
+
+def test_what_fools_one_model_is_shown_to_the_others(benched: Bench) -> None:
+    words = ("nets.py:make", "nets.py:other", *SHORT, "--out", "first")
+    said = benched(*words, "--transfer")
+    run = Run.open("first")
+    assert f"Transfer: {run.transfer.height:,} answers of 2 ordered pairs of models" in said
+    assert run.transfer.height > 0
+    said = benched("nets.py:make", *SHORT, "--out", "second", "--transfer", status=2)
+    assert "Error: transfer=True: one model, and none to show its images to. Bring two or more." in said
+    said = benched(*words[:-1], "third", "--transfer", "--no-keep", status=2)
+    assert "Leave --no-keep out." in said
+
+
+def test_attacks_that_run_on_every_image_are_told_by_success_and_distance(benched: Bench) -> None:
+    attacks = "fgsm,ifgsm_search(steps=5,runs=3),pgd(steps=3,target=random)"
+    said = benched("nets.py:make", *SHORT[:-4], "--attacks", attacks, "--out", "first")
+    for found in Run.open("first").distances():
+        told = f"{found.attack} make {found.success} {found.linf}" in said
+        assert told == (found.attack != "fgsm")
+        assert found.on_all

@@ -22,7 +22,9 @@ from atodds.report.page import vega_lite_version
 from atodds.report.words import plain
 
 if TYPE_CHECKING:
-    from tests.report.conftest import MadeRun, Make
+    from tests.report.conftest import MadeModel, MadeRun, Make
+
+    from atodds.analysis import Traits
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +32,15 @@ def facts(run: MadeRun) -> Facts:
     return gather(run)
 
 
+@pytest.fixture(scope="module")
+def many_facts(many: MadeRun, traits: dict[str, Traits]) -> Facts:
+    return gather(many, traits)
+
+
 Draw = Callable[[str], Figure]
 
 
-@pytest.fixture(scope="module")
-def draw(facts: Facts) -> Draw:
+def drawer(facts: Facts) -> Draw:
     charts = {chart.name: chart for chart in CHARTS}
 
     def drawn(name: str) -> Figure:
@@ -45,15 +51,30 @@ def draw(facts: Facts) -> Draw:
     return drawn
 
 
-ROWS = [  # name, section, panels for two models, tables for two models
-    ("robust-accuracy", "curves", 1, 2),
-    ("classes", "classes", 2, 3),
-    ("attacks", "attacks", 4, 4),
+@pytest.fixture(scope="module")
+def draw(facts: Facts) -> Draw:
+    return drawer(facts)
+
+
+@pytest.fixture(scope="module")
+def draw_many(many_facts: Facts) -> Draw:
+    return drawer(many_facts)
+
+
+ROWS = [  # name, section, the run that it is drawn of, its panels, its tables
+    ("robust-accuracy", "curves", "two models", 1, 2),
+    ("frontier", "tradeoff", "many models", 2, 2),
+    ("scaling", "tradeoff", "many models", 1, 2),
+    ("factors", "tradeoff", "many models", 3, 4),
+    ("classes", "classes", "two models", 2, 3),
+    ("attacks", "attacks", "two models", 4, 4),
+    ("optimality", "attacks", "many models", 1, 5),
+    ("transfer", "transfer", "many models", 2, 6),
 ]
 
 
 def test_the_registry_holds_these_charts() -> None:
-    assert [(chart.name, chart.section) for chart in CHARTS] == [(name, section) for name, section, _, _ in ROWS]
+    assert [(chart.name, chart.section) for chart in CHARTS] == [row[:2] for row in ROWS]
 
 
 def test_every_chart_has_a_row_in_the_documentation() -> None:
@@ -64,13 +85,14 @@ def test_every_chart_has_a_row_in_the_documentation() -> None:
     assert rows == [chart.name for chart in CHARTS]
 
 
-@pytest.mark.parametrize(("name", "section", "panels", "tables"), ROWS)
+@pytest.mark.parametrize(("name", "section", "of", "panels", "tables"), ROWS)
 def test_a_chart_states_its_finding_its_n_and_its_numbers(
-    draw: Draw, name: str, section: str, panels: int, tables: int
+    draw: Draw, draw_many: Draw, name: str, section: str, of: str, panels: int, tables: int
 ) -> None:
-    figure = draw(name)
+    figure = (draw if of == "two models" else draw_many)(name)
     assert any(digit in plain(figure.title) for digit in "0123456789")
-    assert "500" in figure.subtitle
+    assert ("500" if of == "two models" else "200") in figure.subtitle or name == "transfer"
+    assert "image" in figure.subtitle
     assert len(figure.panels) == panels
     assert len(figure.tables) == tables
     assert all(panel.alternative.endswith(".") and len(panel.alternative) > 60 for panel in figure.panels)
@@ -79,14 +101,23 @@ def test_a_chart_states_its_finding_its_n_and_its_numbers(
     assert section
 
 
-@pytest.mark.parametrize("name", [name for name, _, _, _ in ROWS])
-def test_a_chart_is_one_that_vega_lite_understands(draw: Draw, name: str) -> None:
-    for panel in draw(name).panels:
+@pytest.mark.parametrize(("name", "of"), [(name, of) for name, _, of, _, _ in ROWS])
+def test_a_chart_is_one_that_vega_lite_understands(draw: Draw, draw_many: Draw, name: str, of: str) -> None:
+    for panel in (draw if of == "two models" else draw_many)(name).panels:
         spec = panel.drawing.properties(width=300).to_dict()
         vega = vl_convert.vegalite_to_vega(spec, vl_version=vega_lite_version())
         assert vega["marks"]
         titles = [axis["title"] for axis in vega["axes"] if "title" in axis]
         assert titles
+
+
+@pytest.mark.parametrize("name", [name for name, _, of, _, _ in ROWS if of == "many models"])
+def test_two_models_under_attacks_in_sequence_have_none_of_what_several_have(facts: Facts, name: str) -> None:
+    (chart,) = [chart for chart in CHARTS if chart.name == name]
+    assert chart.draw(facts, colours.variables(len(facts.attacks))) is None
+
+
+CLASSES, ATTACKS = (next(c for c in CHARTS if c.name == name) for name in ("classes", "attacks"))
 
 
 def specification(figure: Figure, place: int = 0) -> dict[str, Any]:
@@ -160,7 +191,7 @@ def test_heatmaps_share_their_colours_and_the_order_of_their_classes(draw: Draw)
 
 def test_many_classes_are_cut_to_the_worst_and_the_best(make: Make) -> None:
     facts = gather(make(classes=[f"a class of images that is called number {k} of them" for k in range(60)], n=600))
-    figure = CHARTS[1].draw(facts, colours.variables(3))
+    figure = CLASSES.draw(facts, colours.variables(3))
     assert figure is not None
     assert "The 12 best and the 12 worst of 60 classes." in figure.subtitle
     names = specification(figure)["layer"][0]["encoding"]["y"]["scale"]["domain"]
@@ -170,14 +201,120 @@ def test_many_classes_are_cut_to_the_worst_and_the_best(make: Make) -> None:
 
 
 def test_a_single_class_has_no_heatmap(make: Make) -> None:
-    assert CHARTS[1].draw(gather(make(classes=["only"], n=20)), colours.variables(3)) is None
+    assert CLASSES.draw(gather(make(classes=["only"], n=20)), colours.variables(3)) is None
 
 
 def test_what_attacks_find_alone_is_shown_only_where_they_ran_alone(make: Make, draw: Draw) -> None:
-    figure = CHARTS[2].draw(gather(make(alone=True, n=100)), colours.variables(3))
+    figure = ATTACKS.draw(gather(make(alone=True, n=100)), colours.variables(3))
     assert figure is not None
     assert sum("alone" in table.caption for table in figure.tables) == 2
     assert not any("alone" in table.caption for table in draw("attacks").tables)
+
+
+def test_the_frontier_stands_where_the_analysis_says(many: MadeRun, many_facts: Facts, draw_many: Draw) -> None:
+    found = analysis.frontier(many.table(), "linf", many_facts.key)
+    rows = max((rows for rows in values(specification(draw_many("frontier"))) if "often" in rows[0]), key=len)
+    assert {row["name"]: (row["x"], row["y"]) for row in rows} == {
+        many_facts.name(point.model): (point.accuracy.value, point.robustness.value) for point in found.points
+    }
+    table = draw_many("frontier").tables[0]
+    assert [row[0] for row in table.rows[: len(found.members)]] == [many_facts.name(p.model) for p in found.members]
+    for row in table.rows:
+        (point,) = [p for p in found.points if many_facts.name(p.model) == row[0]]
+        assert (row[4] == "none") == point.member
+
+
+def test_published_entries_stand_behind_where_data_norm_and_eps_match(
+    make: Make, model: type[MadeModel], many_facts: Facts, draw_many: Draw
+) -> None:
+    one = many_facts.further.frontiers[1]
+    assert str(one.frontier.eps) == "8/255"
+    assert len(one.published) == 93
+    assert "93 entries of the published leaderboard at 8/255" in draw_many("frontier").subtitle
+    text = json.dumps(specification(draw_many("frontier"), 1))
+    assert "Bartoldson2024Adversarial_WRN-94-16" in text
+    assert "Bartoldson" not in json.dumps(specification(draw_many("frontier"), 0))
+    three = [model(f"m{k}", 0.8, 4.0) for k in range(3)]
+    for other in ({"eps": "1/255,7/255"}, {"norm": "l2", "eps": "0.25,1"}):
+        assert not any(one.published for one in gather(make(three, n=60, **other)).further.frontiers)
+
+
+def test_models_that_keep_nothing_are_not_held_beside_the_published_ones(make: Make, model: type[MadeModel]) -> None:
+    weak = gather(make([model(f"m{k}", 0.8, 0.2) for k in range(3)], n=60, eps="0.1/255,8/255"))
+    assert [str(one.frontier.eps) for one in weak.further.frontiers] == ["0.1/255"]
+
+
+def test_the_line_is_that_of_the_analysis_and_says_on_whom_it_stands(many_facts: Facts, draw_many: Draw) -> None:
+    fit = many_facts.further.scaling
+    assert fit is not None
+    figure = draw_many("scaling")
+    band = next(rows for rows in values(specification(figure)) if "low" in rows[0])
+    for row in band:
+        assert row["y"] == pytest.approx(255 * fit.at(row["x"])[0])
+    assert fit.line.footing.standing in ("too few", "no relation")
+    assert "too few" in plain(figure.title)
+
+
+def test_the_title_of_the_line_names_the_models_that_it_stands_on(make: Make, model: type[MadeModel]) -> None:
+    models = [model(f"m{k}", 0.8, 1.0) for k in range(8)] + [model("strong", 0.4, 9.0), model("tough", 0.38, 9.3)]
+    facts = gather(make(models, n=300, eps="1/255:60/255:1/255", attacks=("pgd",), exact=True))
+    figure = drawer(facts)("scaling")
+    fit = facts.further.scaling
+    assert fit is not None
+    assert fit.line.footing.standing == "stands on two"
+    assert plain(figure.title).startswith("That distance rises with ln(error) stands on ")
+    assert {"strong", "tough"} <= set(plain(figure.title).replace(":", "").split())
+
+
+def test_the_matrix_shows_each_pair_and_parts_the_families(many_facts: Facts, draw_many: Draw) -> None:
+    matrix = many_facts.further.transfers[0]
+    assert matrix.families == ("cnn", "cnn", "mlp", "mlp", "vgg")
+    figure = draw_many("transfer")
+    rows = max(values(specification(figure)), key=len)
+    assert len(rows) == 5 * 4
+    place = {many_facts.name(model): k for k, model in enumerate(matrix.models)}
+    for row in rows:
+        rate = matrix.rates[place[row["from"]]][place[row["to"]]]
+        assert rate is not None
+        assert (row["rate"], row["n"]) == (rate.value, rate.n)
+    assert "also fools one of its family" in plain(figure.title)
+    assert figure.panels[0].least >= 5 * 27
+    assert {"mlp", "cnn", "vgg"} <= {row["family"] for rows in values(specification(figure)) for row in rows
+                                     if "family" in row}  # fmt: skip
+
+
+def test_without_families_a_matrix_ranks_its_models(many: MadeRun) -> None:
+    facts = gather(many)
+    figure = drawer(facts)("transfer")
+    assert "fools the others most often" in plain(figure.title)
+    assert facts.further.factors is None
+
+
+def test_optimality_stands_beside_passes(many_facts: Facts, draw_many: Draw) -> None:
+    found = many_facts.further.optimality
+    assert found is not None
+    rows = next(rows for rows in values(specification(draw_many("optimality"))) if "attack" in rows[0])
+    assert {row["attack"]: (row["y"], row["x"]) for row in rows} == {
+        one.attack: (one.optimality.value, one.passes) for one in found.attacks
+    }
+
+
+def test_factors_show_differences_in_the_unit_of_the_page(many_facts: Facts, draw_many: Draw) -> None:
+    found = many_facts.further.factors
+    assert found is not None
+    within, across, shares = (max(values(specification(draw_many("factors"), k)), key=len) for k in range(3))
+    assert [row["difference"] for row in within] == pytest.approx([255 * c.difference for c in found.within])
+    assert [row["pair"] for row in within] == ["cnn-14 − cnn-8", "mlp-3 − mlp-2"]
+    assert len(across) == 3
+    assert [row["share"] for row in shares] == [one.share for one in found.explained]
+
+
+def test_three_models_may_have_the_very_same_numbers(make: Make, model: type[MadeModel]) -> None:
+    """No spread on any axis: everything is drawn, or is not, without an error."""
+    same = make([model(f"m{k}", 1.0, 1e6) for k in range(3)], n=30, alone=True)
+    facts = gather(same)
+    for chart in CHARTS:
+        chart.draw(facts, colours.variables(3))
 
 
 places = st.lists(st.tuples(st.floats(0, 300), st.floats(5, 30)), min_size=1, max_size=9)

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
     from tests.report.conftest import MadeModel, MadeRun, Make
 
+    from atodds.analysis import Traits
+
 
 def test_every_chart_becomes_an_svg_and_a_png(make: Make, model: type[MadeModel], tmp_path: Path) -> None:
     run = make([model("smallresnet_robust", 0.8, 4.0)], n=60, eps="1/255,4/255")
     paths = write_figures(run, tmp_path / "figures")
-    assert {path.name for path in paths} == {f"{chart.name}.{kind}" for chart in CHARTS for kind in ("svg", "png")}
+    names = ("robust-accuracy", "classes", "attacks")
+    assert {path.name for path in paths} == {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
     curves = (tmp_path / "figures" / "robust-accuracy.svg").read_text(encoding="utf-8")
     assert plain(curve_title(gather(run))) in curves
     assert "ε in l∞ (1/255)" in curves
@@ -35,6 +38,15 @@ def test_every_chart_becomes_an_svg_and_a_png(make: Make, model: type[MadeModel]
             assert min(pixels.shape[:2]) > 300
             assert (pixels[0, 0] == 255).all()
             assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+
+
+def test_what_several_models_have_is_drawn_too(many: MadeRun, traits: dict[str, Traits], tmp_path: Path) -> None:
+    paths = write_figures(many, tmp_path, traits)
+    assert {path.name for path in paths} == {f"{chart.name}.{kind}" for chart in CHARTS for kind in ("svg", "png")}
+    drawn = (tmp_path / "transfer.svg").read_text(encoding="utf-8")
+    assert "transferred" in drawn
+    assert "vgg-11" in drawn
+    assert "var(--" not in drawn
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(run: MadeRun, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from atodds import analysis
 from atodds.errors import RunError
 from atodds.evaluation.manifest import Finding
 from atodds.report import render, write
+from atodds.report.charts import CHARTS
 from atodds.report.facts import gather
 from atodds.report.page import SECTIONS, leaderboard
 
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
     from tests.report.conftest import MadeModel, MadeRun, Make, Page
 
+    from atodds.analysis import Traits
+
+ALWAYS = ("leaderboard", "curves", "classes", "attacks", "images", "audit", "provenance")
+"""The sections that every page has."""
 EVIL = "</script><img src=x onerror=alert(1)>"
 FINDINGS = (
     Finding("masked <gradients>", "error", "resnet20@00000000", "measured 1", "meaning 1", "advice 1"),
@@ -42,10 +48,33 @@ def page(html: str, read: Callable[[str], Page]) -> Page:
 
 def test_the_answer_comes_first_and_the_sections_follow_in_order(page: Page) -> None:
     ids = [found["id"] for tag, found in page.elements if "id" in found and tag in ("div", "section")]
-    assert ids == ["answer", *SECTIONS]
-    assert list(SECTIONS) == ["leaderboard", "curves", "classes", "attacks", "images", "audit", "provenance"]
+    assert ids == ["answer", *ALWAYS]
     links = [found["href"] for found in page.all("a")]
-    assert links == [f"#{name}" for name in SECTIONS]
+    assert links == [f"#{name}" for name in ALWAYS]
+
+
+def test_what_only_several_models_have_stands_in_sections_of_its_own(
+    many: MadeRun, traits: dict[str, Traits], read: Callable[[str], Page]
+) -> None:
+    html = render(many, traits)
+    page = read(html)
+    assert [found["id"] for found in page.all("section")] == list(SECTIONS)
+    assert [found["href"] for found in page.all("a")] == [f"#{name}" for name in SECTIONS]
+    assert set(SECTIONS) - set(ALWAYS) == {"tradeoff", "transfer"}
+    assert [found["id"] for found in page.all("figure")] == [f"chart-{chart.name}" for chart in CHARTS]
+    frames = [found for found in page.all("div") if "min-width" in found.get("style", "")]
+    assert len(frames) == 2
+    assert len(html.encode()) < 5_000_000
+
+
+def test_a_wide_matrix_scrolls_inside_its_own_frame(
+    many: MadeRun, traits: dict[str, Traits], read: Callable[[str], Page]
+) -> None:
+    elements = read(render(many, traits)).elements
+    for (_, frame), (_, drawing) in pairwise(elements):
+        if "min-width" in drawing.get("style", ""):
+            assert frame["class"] == "frame"
+            assert frame["tabindex"] == "0"
 
 
 def test_the_page_loads_nothing(page: Page, html: str) -> None:
@@ -234,7 +263,7 @@ def test_every_run_has_a_page(make: Make, read: Callable[[str], Page], options: 
     else:
         run = make(**options)
     page = read(render(run))
-    assert [found["id"] for found in page.all("section")] == list(SECTIONS)
+    assert [found["id"] for found in page.all("section")] == list(ALWAYS)
     assert "nan" not in page.within("main").lower()
 
 

@@ -48,12 +48,14 @@ class AttackDistortion:
         attack: with its settings, as the table names it.
         target: "least-likely", "second" or "random"; empty where any class but the label would do.
         success: the share of the attacked images that were fooled as the attack wanted.
+        on_all: whether it ran on every image that counts and that the model has right, so that its rate is its own.
         l0, l1, l2, linf: how far its successes are from their images, in [0, 1] for a pixel; None without a success.
     """
 
     attack: str
     target: str
     success: Rate
+    on_all: bool
     l0: Spread | None
     l1: Spread | None
     l2: Spread | None
@@ -96,9 +98,10 @@ def attack_distortions(
     """
     column = parse_norm(norm)
     limit = np.inf if eps is None else reach(parse_eps(eps, norm).value)
-    rows = rows_of(table, model).filter((pl.col("attack") != CLEAN) & (pl.col("clean") == pl.col("label")))
+    every = rows_of(table, model).filter(pl.col("clean") == pl.col("label"))
     if images is not None:
-        rows = rows.filter(pl.col("image").is_in(np.asarray(images).tolist()))
+        every = every.filter(pl.col("image").is_in(np.asarray(images).tolist()))
+    right, rows = every["image"].n_unique(), every.filter(pl.col("attack") != CLEAN)
     present = rows["attack"].unique(maintain_order=True).to_list()
     if missing := [name for name in attacks if name not in present]:
         way_out = f"Attacks of the table: {', '.join(present) or 'none'}."
@@ -106,7 +109,7 @@ def attack_distortions(
     if not present:
         raise EmptyDataError(f"No image that {model} has right was attacked. Evaluate an attack on it first.")
     return tuple(
-        _distortion(rows.filter(pl.col("attack") == name), name, column, limit, seed, resamples)
+        _distortion(rows.filter(pl.col("attack") == name), name, right, column, limit, seed, resamples)
         for name in (attacks or present)
     )
 
@@ -139,14 +142,14 @@ def common_images(table: pl.DataFrame, models: Sequence[str] | None = None) -> I
 
 
 def _distortion(
-    rows: pl.DataFrame, attack: str, norm: str, limit: float, seed: int, resamples: int
-) -> AttackDistortion:  # fmt: skip
+    rows: pl.DataFrame, attack: str, right: int, norm: str, limit: float, seed: int, resamples: int
+) -> AttackDistortion:
     n = rows["image"].n_unique()
     hits = rows.filter(pl.col("fooled") & (pl.col(norm) <= limit)).sort(norm, "image")
     closest = hits.unique("image", keep="first", maintain_order=True).sort("image")
     target = _TARGET.search(attack)
     spreads = _spreads(closest.select(_COLUMNS).to_numpy(), seed, resamples)
-    return AttackDistortion(attack, target[1] if target else "", wilson(closest.height, n), *spreads)
+    return AttackDistortion(attack, target[1] if target else "", wilson(closest.height, n), n == right, *spreads)
 
 
 _TARGET = re.compile(r"[(,]target=([\w-]+)")

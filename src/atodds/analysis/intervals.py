@@ -31,6 +31,11 @@ class Rate:
     def __str__(self) -> str:
         return f"{percent(self.value)} % ({percent(self.low)}–{percent(self.high)})"
 
+    @property
+    def complement(self) -> "Rate":
+        """The share of the other images: the error, where this is the accuracy."""
+        return Rate(1 - self.value, 1 - self.high, 1 - self.low, self.n)
+
     def clears(self, other: "Rate") -> bool:
         """Whether this whole interval lies above the other one."""
         return self.low > other.high

@@ -5,7 +5,7 @@ top-1 error: distortion = intercept + slope · ln(1 - accuracy). A positive slop
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from atodds.analysis.intervals import Floats, Rate, wilson
 from atodds.analysis.line import FEWEST, Line, least_squares, weighted_lines
 from atodds.analysis.resampling import RESAMPLES, bounds, resampled
 from atodds.analysis.together import Distortion, Measure, Together, check, described, distortions, together
-from atodds.errors import EmptyDataError
+from atodds.errors import ArgumentError, EmptyDataError
 from atodds.threat import Norm
 
 Ends = tuple[float, float]
@@ -90,6 +90,7 @@ def scaling(
     *,
     models: Sequence[str] | None = None,
     measure: Measure = "mean",
+    errors: Mapping[str, Rate] | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Scaling:
@@ -104,28 +105,44 @@ def scaling(
         models: as the `model` column says them; None takes all.
         measure: "mean" over the images that were fooled, as the study did, or "median" over all that are right. Where
             an attack misses images the mean flatters it: those that are missed are the far ones.
+        errors: top-1 error of each model where it was measured on more images than were attacked, as the study did;
+            None takes that on the attacked ones.
         seed: of the draws.
         resamples: how many, of images and of models.
 
     Raises:
         EmptyDataError: fewer than three models are left, or all have one error.
-        UnknownNameError, ThreatError, ArgumentError: as for `together`.
+        ArgumentError: a model without an error in `errors`, or as for `together`.
+        UnknownNameError, ThreatError: as for `together`.
 
     References:
         D. Su et al. (2018), "Is robustness the cost of accuracy?", section 4.2. B. Efron, R. J. Tibshirani (1993), "An
         introduction to the bootstrap", chapter 9 (bootstrapping pairs).
     """
-    return scaling_of(together(table, norm, models), measure=measure, seed=seed, resamples=resamples)
+    return scaling_of(together(table, norm, models), measure=measure, errors=errors, seed=seed, resamples=resamples)
 
 
-def scaling_of(seen: Together, *, measure: Measure = "mean", seed: int = 0, resamples: int = RESAMPLES) -> Scaling:
+def scaling_of(
+    seen: Together,
+    *,
+    measure: Measure = "mean",
+    errors: Mapping[str, Rate] | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Scaling:
     """`scaling` from distances that are already at hand."""
     check(measure)
     n = len(seen)
     drawn = resampled(lambda draws: _errors_and_distortions(seen, draws, measure), n, resamples=resamples, seed=seed)
     wrong = (~seen.correct).sum(0)
+    if errors is not None and (unknown := [model for model in seen.models if model not in errors]):
+        raise ArgumentError("errors", ", ".join(unknown), "models without an error", "Name the error of every model.")
+    rates = [wilson(int(wrong[k]), n) if errors is None else errors[model] for k, model in enumerate(seen.models)]
+    if errors is not None:  # other images: drawn on their own
+        many, share = np.array([rate.n for rate in rates]), np.array([rate.value for rate in rates])
+        drawn[:, 0] = np.random.default_rng(seed).binomial(many, share, size=(len(drawn), len(many))) / many
     points = tuple(
-        ScalingPoint(model, wilson(int(wrong[k]), n), distortion)
+        ScalingPoint(model, rates[k], distortion)
         for k, (model, distortion) in enumerate(zip(seen.models, described(seen, drawn[:, 1], measure), strict=True))
     )
     whys = [_why(point, measure) for point in points]

@@ -23,8 +23,6 @@ from atodds.threat import Norm, Threat
 
 _FAR: dict[Norm, float] = {"linf": 0.3, "l2": 1.0, "l1": 5.0}
 """Without a threat, restarts from an image that nothing has fooled yet begin in half of this ball, as in AutoAttack."""
-_DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
-"""The norm that a gradient is measured in when distances are measured in another."""
 _LEAST = 1e-8
 """Steps are taken to be this long at least where their lengths are compared."""
 _BLOCK, _BLOCK_ELSEWHERE = 2**18, 2**26
@@ -124,7 +122,7 @@ def fab_targeted(
         rule, found = _Rule(pool.norm, steps, alpha_max, eta, beta), _Found.of(pool)
         if targets is None:
             ranked = _wrong_classes(pool, found)
-            leads = [_lead(rank, pool.labels) for rank in ranked[:, :classes].unbind(1)]
+            leads = [losses.lead(rank, pool.labels) for rank in ranked[:, :classes].unbind(1)]
         else:
             leads = [_towards(pool)]
         for rank, lead in enumerate(leads):
@@ -284,11 +282,6 @@ def _wrong_classes(pool: Pool, found: _Found) -> Tensor:
     return ranked
 
 
-def _lead(classes: Tensor, labels: Tensor) -> Objective:
-    """By how much the logit of a class exceeds that of the label."""
-    return lambda logits, positions: losses.of(logits, classes[positions]) - losses.of(logits, labels[positions])
-
-
 def _towards(pool: Pool) -> Objective:
     """By how much the logit of the target exceeds all others."""
     return losses.objective("margin", pool.labels, pool.targets)
@@ -320,10 +313,10 @@ def _nearest(pool: Pool, classes: Tensor, norm: Norm) -> Planes:
                 chosen = classes[rows[part], columns]
                 count, copies = chosen.shape
                 pairs = rows[part].repeat_interleave(copies)
-                lead = _lead(chosen.flatten(), pool.labels[pairs])
+                lead = losses.lead(chosen.flatten(), pool.labels[pairs])
                 seen = pool.oracle.gradients(points[part].repeat_interleave(copies, 0), lead, pool.ids[pairs])
                 gap, slope = seen.objective.to(points.dtype), seen.gradient.flatten(1)
-                away = (gap.abs() / norms.length(slope, _DUAL[norm])).nan_to_num_(torch.inf, torch.inf)
+                away = (gap.abs() / norms.length(slope, norms.DUAL[norm])).nan_to_num_(torch.inf, torch.inf)
                 best, column = away.view(count, copies).min(1)
                 closer = (best < nearest[part]) | (columns.start == 0)
                 pick = (torch.arange(count, device=column.device) * copies + column)[closer]

@@ -18,7 +18,7 @@ _FEW, _MORE = 64, 8
 """In l1 one value in 64 is sorted at first, and 8 times as many where those are not enough."""
 
 
-def toward(points: Tensor, normals: Tensor, change: Tensor, norm: Norm) -> Tensor:
+def toward(points: Tensor, normals: Tensor, change: Tensor, norm: Norm, reach: Tensor | None = None) -> Tensor:
     """The shortest perturbations of flat images, in `norm`, within the box, with ⟨normal, perturbation⟩ = change.
 
     Where the box ends before the plane, the corner that comes nearest to it; where a normal is 0, no perturbation.
@@ -28,6 +28,7 @@ def toward(points: Tensor, normals: Tensor, change: Tensor, norm: Norm) -> Tenso
         normals: (N, D) finite.
         change: (N,) finite.
         norm: in which to be short.
+        reach: (N,) how far any value may move at most, or None for as far as the box goes.
 
     Returns:
         (N, D)
@@ -36,6 +37,8 @@ def toward(points: Tensor, normals: Tensor, change: Tensor, norm: Norm) -> Tenso
     weights = normals / (scale + (scale == 0)).copysign(change[:, None])  # of size 1 at most: squares stay in range
     side = weights.sign()
     room = torch.add(points, side, alpha=2).clamp_(0, 1).sub_(points).abs_()  # none where the weight is 0
+    if reach is not None:
+        torch.minimum(room, reach[:, None], out=room)
     weights.abs_()
     within = _dot(weights, room) * scale > needed
     needed = needed / (scale + ~within)

@@ -90,6 +90,11 @@ def objective(loss: str, labels: Tensor, targets: Tensor | None) -> Objective:
     return raised
 
 
+def lead(classes: Tensor, others: Tensor) -> Objective:
+    """By how much the logit of a class exceeds that of another, for a pool with these classes and others (N,)."""
+    return lambda logits, positions: of(logits, classes[positions]) - of(logits, others[positions])
+
+
 def at(objective: Objective, rows: Tensor) -> Objective:
     """The same objective for a pool that holds only the images at `rows`."""
     return lambda logits, positions: objective(logits, rows[positions])

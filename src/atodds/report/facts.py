@@ -1,16 +1,17 @@
 """Every number of a page, computed once from the verdict table; charts, words and tables only show them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from atodds import analysis
-from atodds.analysis import AttackShares, ClassCurves, Curve, Distances, Median, Rate
+from atodds.analysis import AttackShares, ClassCurves, Curve, Distances, Median, Rate, Traits
 from atodds.analysis.accuracy import difference_at
 from atodds.evaluation.manifest import Finding, Manifest, ModelInfo
+from atodds.report.further import Further, further
 from atodds.report.source import Source
 from atodds.report.units import Unit, unit_of
 from atodds.threat import Budget, Norm, parse_norm
@@ -55,7 +56,8 @@ class Facts:
 
     `budgets` are those that were asked for, and 0 before them. `shown` are up to three of them for the leaderboard, and
     `key` the one that tells the models apart best (or that halves a single model's accuracy); the model that keeps most
-    at `key` comes first. `classes` are the names by label, no two of them the same.
+    at `key` comes first. `classes` are the names by label, no two of them the same. `further` is what only some runs
+    have.
     """
 
     manifest: Manifest
@@ -66,6 +68,7 @@ class Facts:
     classes: tuple[str, ...]
     models: tuple[ModelFacts, ...]
     findings: tuple[Finding, ...]
+    further: Further
 
     @property
     def n(self) -> int:
@@ -94,8 +97,13 @@ class Facts:
         return self.classes[label] if 0 <= label < len(self.classes) else f"class {label}" if label >= 0 else "no class"
 
 
-def gather(run: Source) -> Facts:
+def gather(run: Source, traits: Mapping[str, Traits] | None = None, errors: Mapping[str, Rate] | None = None) -> Facts:
     """The facts of a finished run.
+
+    Args:
+        run: to be read.
+        traits: family, depth and size of models, by name or id, where they are known.
+        errors: top-1 error of every model, by id, where it was measured on more images than the run's.
 
     Raises:
         RunError: it is not finished, or a file of it is not whole.
@@ -126,6 +134,7 @@ def gather(run: Source) -> Facts:
             )
         )
     key = _key(models, budgets)
+    transfers = run.transfers() if manifest.transfers else None
     return Facts(
         manifest=manifest,
         unit=unit_of(norm, budgets),
@@ -135,6 +144,7 @@ def gather(run: Source) -> Facts:
         classes=classes,
         models=tuple(sorted(models, key=lambda m: (-m.at(key).value, -m.curve.mean, -m.accuracy.value, m.place))),
         findings=findings,
+        further=further(manifest, table, transfers, [m.distances for m in models], budgets, key, traits or {}, errors),
     )
 
 
@@ -151,7 +161,7 @@ def leads(facts: Facts) -> list[tuple[Budget, ModelFacts | None]]:
 def nearest(table: pl.DataFrame, model: str, norm: Norm) -> pl.DataFrame:
     """The verdict on the closest fooling image of each image that is classified rightly and was fooled: `image`,
     `label`, `prediction`, `attack`, `distance`, closest first."""
-    fooled = (pl.col("model") == model) & pl.col("fooled") & (pl.col("clean") == pl.col("label"))
+    fooled = (pl.col("model") == model) & (pl.col("clean") == pl.col("label"))
     rows = table.filter(fooled & pl.col(norm).is_finite()).sort(norm, "image", maintain_order=True)
     closest = rows.unique("image", keep="first", maintain_order=True)
     return closest.select("image", "label", "prediction", "attack", pl.col(norm).alias("distance"))
@@ -161,7 +171,7 @@ def _budgets(manifest: Manifest, table: pl.DataFrame) -> tuple[Budget, ...]:
     asked = tuple(budget for budget in manifest.budgets if budget.value > 0)
     if asked:
         return (ZERO, *asked)
-    found = table.filter(pl.col("fooled"))[manifest.norm].to_numpy()
+    found = table.filter(pl.col(manifest.norm).is_finite())[manifest.norm].to_numpy()
     reach = float(found.max()) if found.size else 0.0
     return (ZERO, *(Budget(float(v), f"{v:.3g}") for v in np.linspace(0, reach, GRID + 1)[1:])) if reach else (ZERO,)
 

@@ -2,12 +2,14 @@
 
 import os
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 import vl_convert
 
+from atodds.analysis import Traits
 from atodds.errors import RunError
 from atodds.report import colours
 from atodds.report.charts import CHARTS, Drawing, Figure, Panel, theme
@@ -16,7 +18,7 @@ from atodds.report.page import vega_lite_version
 from atodds.report.source import Source
 from atodds.report.words import plain
 
-COLUMNS = {"wide": 1, "grid": 3, "pairs": 2}
+COLUMNS = {"wide": 1, "grid": 3, "pairs": 2, "halves": 2}
 """How many panels stand beside each other, by layout."""
 LETTERS = {"title": 8.2, "subtitle": 5.6}
 """Mean widths of a letter in pixels, by which titles break into lines."""
@@ -24,29 +26,55 @@ SCALE = 2.0
 """Pixels of a PNG for each pixel of its drawing."""
 
 
-def write_figures(run: Source, folder: str | os.PathLike[str]) -> list[Path]:
+def write_figures(
+    run: Source, folder: str | os.PathLike[str], traits: Mapping[str, Traits] | None = None
+) -> list[Path]:
     """Write every chart of a finished run as NAME.svg and NAME.png, and give their paths back.
+
+    Args:
+        run: to be read.
+        folder: made where it is not there.
+        traits: as for the page.
 
     Raises:
         RunError: the run is not finished or not whole, or the folder cannot be written.
     """
-    facts = gather(run)
+    facts = gather(run, traits)
     paint = colours.values(len(facts.attacks))
     figures = [(chart.name, figure) for chart in CHARTS if (figure := chart.draw(facts, paint)) is not None]
     place = Path(folder)
-    paths: list[Path] = []
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures:
-            spec = static(figure, paint)
-            paths += [place / f"{name}.svg", place / f"{name}.png"]
-            svg = vl_convert.vegalite_to_svg(spec, vl_version=vega_lite_version())
-            paths[-2].write_text(svg, encoding="utf-8")
-            paths[-1].write_bytes(vl_convert.svg_to_png(svg, scale=SCALE))
-    except OSError as error:
-        problem = f"Figures cannot be written to {place}: {error.strerror or error}."
-        raise RunError(f"{problem} Give another folder.") from error
+    paths = [place / f"{name}.{kind}" for name, _ in figures for kind in ("svg", "png")]
+    for (_, figure), svg, png in zip(figures, paths[::2], paths[1::2], strict=True):
+        drawn = drawing(figure, paint)
+        _write(svg, drawn.encode())
+        _write(png, vl_convert.svg_to_png(drawn, scale=SCALE))
     return paths
+
+
+def write_figure(figure: Figure, paint: colours.Paint, path: str | os.PathLike[str]) -> Path:
+    """Write one figure as SVG, or as PNG where the file ends so, and give its path back.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    place = Path(path)
+    drawn = drawing(figure, paint)
+    _write(place, vl_convert.svg_to_png(drawn, scale=SCALE) if place.suffix == ".png" else drawn.encode())
+    return place
+
+
+def drawing(figure: Figure, paint: colours.Paint) -> str:
+    """A whole figure as SVG."""
+    return str(vl_convert.vegalite_to_svg(static(figure, paint), vl_version=vega_lite_version()))
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        problem = f"Figures cannot be written to {path.parent}: {error.strerror or error}."
+        raise RunError(f"{problem} Give another folder.") from error
 
 
 def static(figure: Figure, paint: colours.Paint) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -17,7 +17,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from atodds.analysis import Median, Rate
+from atodds.analysis import Median, Rate, Traits
 from atodds.analysis.numbers import count, percent
 from atodds.errors import RunError
 from atodds.report import colours
@@ -38,13 +38,17 @@ NOTHING = {"classes": "There is only one class.", "attacks": "Nothing was attack
 SECTIONS = {
     "leaderboard": "Leaderboard",
     "curves": "Robust accuracy over ε",
+    "tradeoff": "What accuracy costs",
     "classes": "Classes",
     "attacks": "What each attack added",
+    "transfer": "Transfer",
     "images": "Images",
     "audit": "Can it be believed",
     "provenance": "How it was made",
 }
 """The sections after the answer, in order: id and heading."""
+CHARTED = ("curves", "tradeoff", "classes", "attacks", "transfer")
+"""The sections of charts. Those without a word in `NOTHING` are left out where they are empty."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,13 @@ class Row:
     best_median: bool
 
 
-def write(run: Source, path: str | os.PathLike[str]) -> Path:
-    """Write the page of a finished run into one file, and give its path back.
+def write(run: Source, path: str | os.PathLike[str], traits: Mapping[str, Traits] | None = None) -> Path:
+    """Write the page of a finished run into one file, and give its path back; `traits` as for `render`.
 
     Raises:
         RunError: the run is not finished or not whole, or the file cannot be written.
     """
-    content = render(run).encode()
+    content = render(run, traits).encode()
     if len(content) > LARGEST:
         log.warning("The page is %.1f MB large; fewer models or classes make it smaller.", len(content) / 1e6)
     target = Path(path)
@@ -86,24 +90,34 @@ def write(run: Source, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def render(run: Source) -> str:
+def render(run: Source, traits: Mapping[str, Traits] | None = None) -> str:
     """The page of a finished run, as HTML.
+
+    Args:
+        run: to be read.
+        traits: family, depth and size of models, by name or id; with them it says what drives robustness.
 
     Raises:
         RunError: the run is not finished or not whole.
     """
-    facts = gather(run)
+    facts = gather(run, traits)
     paint = colours.variables(len(facts.attacks))
     figures = [(chart, figure) for chart in CHARTS if (figure := chart.draw(facts, paint)) is not None]
+    filled = {chart.section for chart, _ in figures}
+    sections = {
+        section: heading
+        for section, heading in SECTIONS.items()
+        if section in filled or section in NOTHING or section not in CHARTED
+    }
     drawings = {
-        f"{chart.name}-{place}": _spec(panel, paint)
+        f"{chart.name}-{place}": spec_of(panel, paint)
         for chart, figure in figures
         for place, panel in enumerate(figure.panels)
     }
     galleries = [gallery(run, facts, model, budget=BUDGET // len(facts.models)) for model in facts.models]
-    scripts = [Markup(runtime()), Markup(_asset("app.js"))]
+    scripts = [Markup(runtime()), Markup(asset("app.js"))]
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             facts=facts,
@@ -112,16 +126,17 @@ def render(run: Source) -> str:
             trust="error" if facts.count("error") else "warning" if facts.count("warning") else "good",
             nothing=NOTHING,
             answer=answer(facts),
-            sections=SECTIONS,
+            sections=sections,
+            charted=CHARTED,
             shown=facts.shown,
             board=leaderboard(facts),
             figures={section: [f for f in figures if f[0].section == section] for section in SECTIONS},
             drawings=drawings,
             galleries=galleries,
             marks=MARKS,
-            style=Markup(_style(len(facts.attacks))),
+            style=Markup(style(len(facts.attacks))),
             scripts=scripts,
-            policy=_policy(scripts),
+            policy=policy(scripts),
             passes=sum(model.shares.passes for model in facts.models),
             seconds=sum(sum(model.seconds.values()) for model in facts.models),
         )
@@ -160,7 +175,7 @@ def _best(place: int, column: Sequence[Rate | Median | None]) -> bool:
     return mine is not None and bool(others) and all(other is None or mine.low > other.high for other in others)
 
 
-def _spec(panel: Panel, paint: colours.Paint) -> dict[str, Any]:
+def spec_of(panel: Panel, paint: colours.Paint) -> dict[str, Any]:
     """A panel as the page's script takes it: Vega-Lite as wide as its place, which makes room for its labels itself."""
     drawing = panel.drawing.properties(width="container", description=panel.alternative, padding=PADDING)
     return {**drawing.to_dict(), "config": theme(paint)}
@@ -172,15 +187,15 @@ def _prose(sentence: Sentence) -> Markup:
     return Markup("").join(named.format(part) if isinstance(part, Name) else _held(part) for part in sentence)
 
 
-def _style(attacks: int) -> str:
+def style(attacks: int) -> str:
     """The style sheet, light, dark and printed: a dark page still prints on white."""
     light, dark = colours.style(attacks, "light"), colours.style(attacks, "dark")
     night = f"@media screen and (prefers-color-scheme:dark){{:root{{color-scheme:dark;{dark}}}}}"
     scale = f".scale i{{background:linear-gradient(to right,{','.join(colours.VIRIDIS)})}}"
-    return f":root{{color-scheme:light;{light}}}{night}{_asset('style.css')}{scale}"
+    return f":root{{color-scheme:light;{light}}}{night}{asset('style.css')}{scale}"
 
 
-def _policy(scripts: Sequence[str]) -> str:
+def policy(scripts: Sequence[str]) -> str:
     """What the page may do: run these scripts and no others, show images that it holds, load nothing."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
@@ -189,7 +204,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("atodds.report"),
         autoescape=True,
@@ -203,7 +218,7 @@ def _environment() -> Environment:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     return (resources.files("atodds.report") / "templates" / name).read_text(encoding="utf-8")
 
 

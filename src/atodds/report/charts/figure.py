@@ -32,12 +32,16 @@ class Panel:
         alternative: the same in words, for those who cannot see it.
         heading: which model or part it shows; empty where the figure has only one.
         width: its width in pixels in a file.
+        least, most: the narrowest and the widest that it is drawn on a page, in pixels, 0 for any; where there is less
+            room than the narrowest, it scrolls.
     """
 
     drawing: Drawing
     alternative: str
     heading: Sentence = ()
     width: int = 640
+    least: int = 0
+    most: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ class Figure:
         panels: what is drawn.
         tables: every number that is drawn.
         layout: "wide": each panel takes the whole width; "grid": as many beside each other as fit; "pairs": two and
-            two, the first twice as wide.
+            two, the first twice as wide; "halves": two and two.
         scale: whether to show the colour scale of rates.
     """
 
@@ -58,7 +62,7 @@ class Figure:
     subtitle: str
     panels: tuple[Panel, ...]
     tables: tuple[Table, ...]
-    layout: Literal["wide", "grid", "pairs"] = "wide"
+    layout: Literal["wide", "grid", "pairs", "halves"] = "wide"
     scale: bool = False
 
 

@@ -1,0 +1,124 @@
+"""The page of the study of data sizes: what it answers, the findings of 2019, three panels for each network."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from atodds.analysis.numbers import percent
+from atodds.errors import RunError
+from atodds.evaluation.manifest import Finding
+from atodds.report import colours
+from atodds.report.charts.figure import Figure
+from atodds.report.charts.sizes import groups, standing, three_panels, tops
+from atodds.report.page import MARKS, asset, environment, policy, runtime, spec_of, style
+from atodds.report.study_page import SIGNS
+from atodds.report.words import conjunction, counted
+from atodds.studies.claims import VERDICTS
+from atodds.studies.data_size import Curve, DataSizeStudy
+from atodds.studies.data_size_claims import claims, interval, short
+from atodds.studies.data_size_plan import MARKS as VARIANT_MARKS
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure under the name that its place in the page has."""
+
+    name: str
+    figure: Figure
+
+
+def write_data_size(study: DataSizeStudy, path: str | os.PathLike[str]) -> Path:
+    """Write the page of a study into one file, and give its path back.
+
+    Raises:
+        RunError: a run that is not whole, or a file that cannot be written.
+    """
+    content, target = render_data_size(study), Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"The page cannot be written to {target}: {error.strerror or error}.") from error
+    return target
+
+
+def render_data_size(study: DataSizeStudy) -> str:
+    """The page of a study, as HTML.
+
+    Raises:
+        RunError: a run is not whole.
+    """
+    paint, ends = colours.variables(1), tops(study)
+    figures = [
+        Drawn(f"sizes-{curves[0].variant.network}", three_panels(curves, ends, paint)) for curves in groups(study)
+    ]
+    fixed = Drawn("standing", standing(study, paint))
+    drawings: dict[str, dict[str, Any]] = {
+        f"{drawn.name}-{place}": spec_of(panel, paint)
+        for drawn in (*figures, fixed)
+        for place, panel in enumerate(drawn.figure.panels)
+    }
+    scripts = [Markup(runtime()), Markup(asset("app.js"))]
+    plan, manifest = study.plan, study.curves[0].stores["l2"].manifest
+    return (
+        environment()
+        .get_template("data_size.html")
+        .render(
+            title=f"Training data, accuracy and robustness on {plan.data}",
+            answer=_answer(study),
+            study=study,
+            plan=plan,
+            manifest=manifest,
+            marks_used={mark: VARIANT_MARKS[mark] for mark in VARIANT_MARKS if _used(study, mark)},
+            claims=sorted(claims(study), key=lambda claim: VERDICTS.index(claim.verdict)),
+            signs=SIGNS,
+            marks=MARKS,
+            figures=figures,
+            fixed=fixed,
+            findings=_findings(study),
+            drawings=drawings,
+            largest=interval,
+            percent=percent,
+            zip=zip,
+            style=Markup(style(1)),
+            scripts=scripts,
+            policy=policy(scripts),
+        )
+    )
+
+
+def _answer(study: DataSizeStudy) -> str:
+    """Where robustness turns, and what it does elsewhere."""
+    sizes = study.plan.sizes
+    start = f"From {sizes[0]:,} to {sizes[-1]:,} training images of {study.plan.data}"
+    turning = [_turns(curve) for curve in study.curves if _turns(curve)]
+    rising = sum(curve.accuracy.form == "rising" for curve in study.curves)
+    accurate = f"accuracy rises for {rising} of {counted(len(study.curves), 'network')}"
+    if turning:
+        return f"{start}, {accurate}. Robustness has a turning point: {conjunction(turning)}."
+    forms = [f"{curve.variant.name} in l2 {short(curve.robustness['l2'].curve)}" for curve in study.curves]
+    return f"{start}, {accurate}. No curve of robustness has a clear turning point: {conjunction(forms)}."
+
+
+def _turns(curve: Curve) -> str:
+    found = [
+        f"{norm} at {interval(one.curve)}" for norm, one in curve.robustness.items() if one.curve.form == "turning"
+    ]
+    return f"{curve.variant.name} in {' and '.join(found)}" if found else ""
+
+
+def _used(study: DataSizeStudy, mark: str) -> bool:
+    return any(f"+{mark}" in curve.variant.name for curve in study.curves)
+
+
+def _findings(study: DataSizeStudy) -> list[tuple[str, Finding]]:
+    """What the audits of all runs found beyond notes, with the run that each was found in."""
+    found = []
+    for curve in study.curves:
+        for name, store in curve.stores.items():
+            where = f"{curve.variant.name}, {'at a fixed ε' if name == 'fixed' else name}"
+            found += [(where, finding) for finding in store.findings() if finding.severity != "note"]
+    return found

@@ -1,0 +1,1 @@
+"""Studies: a plan of runs, and what their tables say together."""

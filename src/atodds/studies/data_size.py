@@ -1,0 +1,228 @@
+"""The study of data sizes: how accuracy and robustness move with the number of training images.
+
+The submission of 2019 trains networks on nested, balanced subsets, measures accuracy on training and test images, and
+the robustness of each network as the mean distance to its fooling images (equation 4), by C&W in l2 and I-FGSM in
+l-inf, over X: the images that the networks of all sizes classify rightly. It finds that "robustness rises first, then
+falls beyond a turning point". Here the same for any network and data, with intervals; and beyond it, robust accuracy at
+a fixed ε.
+
+Subsets, trainings, predictions and attacks are jobs whose results are kept, so that the same command continues.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from atodds import noise
+from atodds.analysis import Rate, wilson
+from atodds.analysis.intervals import Bools
+from atodds.analysis.turning_point import (
+    Robustness,
+    TurningPoint,
+    robust_accuracy_over_sizes,
+    robustness_over_sizes,
+    turning_point,
+)
+from atodds.data.images import ImageSet
+from atodds.errors import EmptyDataError
+from atodds.evaluation.conduct import Settings, conduct
+from atodds.evaluation.store import Store
+from atodds.studies.compare_models import budgets
+from atodds.studies.data_size_plan import Plan, Training, Variant
+from atodds.studies.predictions import predictions
+from atodds.threat import Norm
+from atodds.training.kept import made
+
+NETWORKS = "networks"
+"""Where the checkpoints lie, in the folder of the study."""
+NORMS: tuple[Norm, ...] = ("l2", "linf")
+
+
+class OnDone(Protocol):
+    """Called with what is ready, and how many of how many are."""
+
+    def __call__(self, name: str, done: int, of: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A network over all sizes.
+
+    Attributes:
+        variant: which one.
+        train, test: accuracy on the subset and on the test images, by size.
+        accuracy: on the test images as a curve over sizes.
+        robustness: equation 4 in l2 and l-inf.
+        standing: robust accuracy at the study's ε.
+        stores: the runs behind it: "l2", "linf", "fixed".
+    """
+
+    variant: Variant
+    train: tuple[Rate, ...]
+    test: tuple[Rate, ...]
+    accuracy: TurningPoint
+    robustness: dict[Norm, Robustness]
+    standing: TurningPoint
+    stores: dict[str, Store]
+
+
+@dataclass(frozen=True)
+class DataSizeStudy:
+    """The finished study: its plan, and a curve for each network."""
+
+    plan: Plan
+    curves: tuple[Curve, ...]
+    test_images: int
+
+
+def carry_out(
+    plan: Plan,
+    test: ImageSet,
+    place: str | os.PathLike[str],
+    settings: Settings,
+    *,
+    device: torch.device | None = None,
+    trained: OnDone | None = None,
+    attacked: OnDone | None = None,
+) -> DataSizeStudy:
+    """Carry the study out, or continue it.
+
+    Args:
+        plan: from `planned`.
+        test: test images; X is chosen among them.
+        place: folder of the study.
+        settings: of the runs; its workers train too.
+        device: where networks are trained and attacked; the CPU where left out.
+        trained, attacked: told what is ready.
+
+    Raises:
+        EmptyDataError: too few images that the networks of all sizes classify rightly.
+        ModelError: training that diverged, or a checkpoint that cannot be written.
+        As for `atodds.evaluate` otherwise.
+    """
+    where = device or torch.device("cpu")
+    jobs = [training for variant in plan.variants for training in plan.trainings(variant)]
+    _train(jobs, Path(place) / NETWORKS, settings.workers, where, trained)
+    curves = []
+    for done, variant in enumerate(plan.variants, 1):
+        curves.append(_curve(plan, variant, test, Path(place), settings, where))
+        if attacked is not None:
+            attacked(variant.name, done, len(plan.variants))
+    return DataSizeStudy(plan, tuple(curves), len(test))
+
+
+def _curve(
+    plan: Plan, variant: Variant, test: ImageSet, place: Path, settings: Settings, device: torch.device
+) -> Curve:
+    trainings = plan.trainings(variant)
+    models = {one.entry.name: made(one.entry, one.images, place / NETWORKS, device=device.type) for one in trainings}
+    for model in models.values():
+        model.to(device)
+    right = np.stack([predictions(model, test, place) == test.labels for model in models.values()], 1)
+    train = tuple(
+        _rate(predictions(model, one.images, place) == one.images.labels)
+        for model, one in zip(models.values(), trainings, strict=True)
+    )
+    common = _common(right, test, plan, variant)
+    some = _drawn(test, np.arange(len(test)), plan.limit, plan.seed)
+    runs: tuple[tuple[str, Norm, ImageSet, str, str], ...] = (
+        ("l2", "l2", common, budgets(plan.data, "l2"), plan.effort.l2),
+        ("linf", "linf", common, budgets(plan.data, "linf"), plan.effort.linf),
+        ("fixed", "linf", some, plan.eps.text, plan.effort.fixed),
+    )
+    seeded = replace(settings, seed=plan.seed)
+    stores = {
+        name: conduct(models, images, norm, eps, attack, place / _folder(variant, name, images), seeded)
+        for name, norm, images, eps, attack in runs
+    }
+    ids = [info.id for info in stores["l2"].manifest.models]
+    norms: dict[Norm, Store] = {"l2": stores["l2"], "linf": stores["linf"]}
+    return Curve(
+        variant=variant,
+        train=train,
+        test=tuple(_rate(column) for column in right.T),
+        accuracy=turning_point(right.astype(np.float64), plan.sizes, seed=plan.seed),
+        robustness={
+            norm: robustness_over_sizes(store.table(), norm, ids, plan.sizes, seed=plan.seed)
+            for norm, store in norms.items()
+        },
+        standing=robust_accuracy_over_sizes(
+            stores["fixed"].table(), "linf", ids, plan.sizes, plan.eps.value, seed=plan.seed
+        ),
+        stores=stores,
+    )
+
+
+def _folder(variant: Variant, name: str, images: ImageSet) -> str:
+    """A run of other images, as after another size was asked for, is another run."""
+    return f"runs/{variant.name}-{name}-{images.fingerprint[:8]}"
+
+
+def _common(right: Bools, test: ImageSet, plan: Plan, variant: Variant) -> ImageSet:
+    """X: images that the networks of all sizes classify rightly, as many as are attacked, drawn among them."""
+    rows = np.flatnonzero(right.all(1))
+    if len(rows) < 5:
+        weakest = plan.sizes[int(right.mean(0).argmin())]
+        raise EmptyDataError(
+            f"{len(rows)} of {len(test)} test images are classified rightly by {variant.name} of every size, too few. "
+            f"Leave out size {weakest}, the least accurate, or give more test images."
+        )
+    return _drawn(test, rows, plan.limit, plan.seed)
+
+
+def _drawn(test: ImageSet, rows: np.ndarray, limit: int, seed: int) -> ImageSet:
+    """As many of these rows, at random by their ids, in source order."""
+    draws = noise.uniform(torch.from_numpy(test.ids[rows]), (1,), seed=seed, stream="attacked")[:, 0].numpy()
+    return test.take(np.sort(rows[np.argsort(draws, kind="stable")[:limit]]))
+
+
+def _rate(right: Bools) -> Rate:
+    return wilson(int(right.sum()), len(right))
+
+
+def _train(jobs: Sequence[Training], folder: Path, workers: int, device: torch.device, told: OnDone | None) -> None:
+    """Train what is missing, the largest first, `workers` at a time; each is kept as soon as it is done."""
+    missing = sorted((job for job in jobs if not _file(job, folder).is_file()), key=lambda job: -job.size)
+    done = len(jobs) - len(missing)
+
+    def ready(job: Training) -> None:
+        nonlocal done
+        done += 1
+        if told is not None:
+            told(job.entry.name, done, len(jobs))
+
+    if workers == 1 or len(missing) < 2:
+        for job in missing:
+            _one(job, folder, device.type)
+            ready(job)
+        return
+    waiting, running = list(missing), dict[Future[None], Training]()
+    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:
+        try:
+            while waiting or running:
+                # Only what runs is sent, so that not all subsets lie in the queue at once.
+                while waiting and len(running) < workers:
+                    job = waiting.pop(0)
+                    running[pool.submit(_one, job, folder, device.type)] = job
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                    ready(running.pop(future))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one(job: Training, folder: Path, device: str) -> None:
+    made(job.entry, job.images, folder, device=device)
+
+
+def _file(job: Training, folder: Path) -> Path:
+    return folder / f"{job.entry.name}.safetensors"
