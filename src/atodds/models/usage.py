@@ -67,10 +67,14 @@ class Usage:
             ModelError: another number of classes, or the same names in another order.
         """
         if len(classes) != self.outputs:
+            part = (
+                f"; or wrap it in a FILE.py:FACTORY that returns only the {len(classes)} logits that are meant"
+                if len(classes) < self.outputs
+                else ""
+            )
             raise ModelError(
                 f"{name} tells {self.outputs} classes apart, but the images have {len(classes)}, and label k must mean "
-                "output k. Bring images of all its classes, in its order; or wrap it in a FILE.py:FACTORY that returns "
-                f"only the {len(classes)} logits that are meant."
+                f"output k. Bring images of all its classes and no others, in its order{part}."
             )
         ours, theirs = [_plain(word) for word in self.classes], [_plain(word) for word in classes]
         if ours != theirs and sorted(ours) == sorted(theirs):
