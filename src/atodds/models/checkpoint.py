@@ -56,7 +56,7 @@ def save(classifier: Classifier, file: str | os.PathLike[str]) -> Path:
         raise ModelError(f"{path}: the card says {card.network}, but the weights are of another network.")
     if not (_same(classifier.mean, told.mean) and _same(classifier.std, told.std)):
         raise ModelError(f"{path}: the card says another mean or std than the model has.")
-    _write_whole(path, safetensors.torch.save(state, {_CARD: text}))
+    write_whole(path, safetensors.torch.save(state, {_CARD: text}))
     return path
 
 
@@ -134,8 +134,12 @@ def _same(held: Tensor | None, told: Tensor | None) -> bool:
     return held is told if held is None or told is None else torch.equal(held.cpu(), told)
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole: beside it first, onto the disk, then in its place."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole: beside it first, onto the disk, then in its place.
+
+    Raises:
+        ModelError: it cannot be written.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,17 @@
 """Training: from a network's name, images and a recipe to a classifier with a card.
 
-The same seed, data and recipe give the same weights on the same kind of machine: first weights, the order of the images
-and the attack's random starts are functions of the seed and the images' ids, and no global generator is read or set.
-Another number of threads or another device rounds sums differently.
+The same seed, data and recipe give the same weights on the same kind of machine, also where training was interrupted:
+first weights, the order of the images, augmentation and the attack's random starts are functions of the seed, the
+images' ids and the epoch, and no global generator is read or set. Another number of threads or another device rounds
+sums differently.
 """
 
+import math
+import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,9 +23,12 @@ from atodds.models.card import Card
 from atodds.models.classifier import Classifier
 from atodds.models.networks import build, complete
 from atodds.training import device as devices
+from atodds.training import state as states
 from atodds.training.feed import Feed
 from atodds.training.objectives import OBJECTIVES, Lowered
 from atodds.training.recipe import SCHEDULES, Recipe
+from atodds.training.state import Epoch, State
+from atodds.training.validation import Validation
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -34,7 +41,7 @@ class Progress:
     """Where training is: epoch and step count from 1; loss and accuracy are means over the epoch so far.
 
     Accuracy is that on the images of the objective: for adversarial training, on the attacked ones. `left` is an
-    estimate.
+    estimate. `validation` is the accuracy on the validation images after the last epoch that is done.
     """
 
     epoch: int
@@ -45,6 +52,7 @@ class Progress:
     accuracy: float
     seconds: float
     left: float
+    validation: float | None = None
 
 
 def train(
@@ -55,6 +63,8 @@ def train(
     settings: Mapping[str, int] | None = None,
     name: str | None = None,
     device: str = "auto",
+    validation: ImageSet | None = None,
+    out: str | os.PathLike[str] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Classifier:
     """Train a network of ours from fresh weights.
@@ -68,39 +78,43 @@ def train(
         settings: what should differ from the network's defaults.
         name: of the classifier; "network-data" where left out.
         device: "cpu", "cuda", "mps", or "auto" for the best there is.
+        validation: images that are not trained on, by which the best epoch is chosen: by accuracy, against PGD where
+            the recipe has an eps. Without them it is chosen by the accuracy in training.
+        out: folder where the training is kept after each epoch. The same call with the same folder continues it, on
+            the CPU to the very same weights; `last.safetensors` and `best.safetensors` in it are checkpoints.
         on_progress: called a few times a second, and after each epoch.
 
     Returns:
-        The classifier with its card, in eval mode, on the CPU.
+        The classifier after the last epoch, with its card, in eval mode, on the CPU.
 
     Raises:
         UnknownNameError: no such network, setting or device.
-        ArgumentError: images too small for the network, or fewer than two classes.
+        ArgumentError: images too small for the network, fewer than two classes, or validation images of another kind.
+        OtherPlanError: `out` holds another training.
         DataError: images that cannot be decoded.
-        ModelError: training that diverged.
+        ModelError: training that diverged, or a folder that cannot be written to.
     """
     recipe = Recipe() if recipe is None else recipe
     place = devices.chosen(device)
     module = build(network, images.shape, len(images.classes), seed=recipe.seed, settings=settings)
-    feed = Feed.of(images)
-    mean, std = feed.statistics()
+    checks = Validation.of(validation, images, recipe)
     card = Card(
         network=network,
         settings=complete(network, images.shape, settings),
         shape=images.shape,
         classes=images.classes,
-        mean=mean,
-        std=std,
         data=images.name,
         data_fingerprint=images.fingerprint,
         recipe=recipe.told(),
     )
     name = f"{network}-{images.name}" if name is None else name
     Card.from_json(card.to_json(), name)  # now, rather than when hours later the checkpoint is written
-    classifier = Classifier(module, mean=mean, std=std, name=name, card=card)
-    fabric = devices.fabric(place, recipe.precision)
-    with devices.repeatable(fabric.device):
-        _fit(classifier, feed.to(fabric.device), recipe, fabric, on_progress)
+    folder = None if out is None else states.folder_of(out)
+    kept = None if folder is None else states.opened(folder, card, checks.fingerprint)
+    feed = Feed.of(images)
+    mean, std = feed.statistics()
+    classifier = Classifier(module, mean=mean, std=std, name=name, card=replace(card, mean=mean, std=std))
+    _fit(classifier, feed, recipe, devices.fabric(place, recipe.precision), checks, folder, kept, on_progress)
     return _laid_out(classifier.cpu(), torch.contiguous_format).eval()
 
 
@@ -109,12 +123,14 @@ def _fit(
     feed: Feed,
     recipe: Recipe,
     fabric: "Fabric",
+    checks: Validation,
+    folder: Path | None,
+    kept: State | None,
     on_progress: Callable[[Progress], None] | None,
 ) -> None:
-    """Train a classifier in place."""
+    """Train a classifier in place, from where it was kept."""
     # With channels last in memory, convolutions are up to 1.7 times as fast, and none was seen to be slower.
-    laid_out = _laid_out(classifier.to(fabric.device), torch.channels_last)
-    model = devices.Rounding(laid_out, fabric).train()
+    model = devices.Rounding(_laid_out(classifier.to(fabric.device), torch.channels_last), fabric).train()
     optimizer = torch.optim.SGD(
         classifier.parameters(),
         lr=recipe.lr,
@@ -122,22 +138,36 @@ def _fit(
         weight_decay=recipe.weight_decay,
         nesterov=recipe.momentum > 0,
     )
-    clock = _Clock(recipe.epochs, feed.batches(recipe), on_progress)
-    for epoch in range(recipe.epochs):
-        tally = Tally.empty(fabric.device)
-        for lowered in OBJECTIVES[recipe.objective].follow(model, feed.epoch(recipe, epoch)):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](lowered.batch.done)
-            optimizer.zero_grad()
-            fabric.backward(lowered.loss)
-            optimizer.step()
-            tally.add(lowered)
-            clock.tell(epoch, lowered.batch.number, tally)
-        if not tally.loss.isfinite():
-            raise ModelError(
-                f"Training diverged in epoch {epoch + 1} of {recipe.epochs}: the loss is {tally.means()[0]}. "
-                f"Take a smaller lr than {recipe.lr:g}."
-            )
+    epochs: list[Epoch] = []
+    if kept is not None:
+        kept.into(classifier, optimizer)
+        epochs.extend(kept.epochs)
+    if folder is not None:  # which takes an empty folder, and ends what a kill left half done
+        states.keep(folder, classifier, State.of(classifier, optimizer, checks.fingerprint, epochs))
+    feed = feed.to(fabric.device)
+    clock = _Clock(recipe.epochs, feed.batches(recipe), len(epochs), on_progress)
+    with devices.repeatable(fabric.device):
+        for number in range(len(epochs), recipe.epochs):
+            began, last = time.perf_counter(), epochs[-1].validation if epochs else None
+            tally = Tally.empty(fabric.device)
+            for lowered in OBJECTIVES[recipe.objective].follow(model, feed.epoch(recipe, number)):
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](lowered.batch.done)
+                optimizer.zero_grad()
+                fabric.backward(lowered.loss)
+                optimizer.step()
+                tally.add(lowered)
+                clock.tell(number, lowered.batch.number, tally, last)
+            loss, accuracy = tally.means()
+            if not math.isfinite(loss):
+                raise ModelError(
+                    f"Training diverged in epoch {number + 1} of {recipe.epochs}: the loss is {loss}. "
+                    f"Take a smaller lr than {recipe.lr:g}."
+                )
+            score = checks.accuracy(classifier, fabric.device)
+            epochs.append(Epoch(number + 1, loss, accuracy, score, time.perf_counter() - began))
+            if folder is not None:
+                states.keep(folder, classifier, State.of(classifier, optimizer, checks.fingerprint, epochs))
 
 
 def _laid_out(classifier: Classifier, how: torch.memory_format) -> Classifier:
@@ -175,17 +205,25 @@ class Tally:
 
 
 class _Clock:
-    """Tells where training is, a few times a second and at the end of each epoch."""
+    """Tells where training is, a few times a second and at the end of each epoch.
 
-    def __init__(self, epochs: int, steps: int, on_progress: Callable[[Progress], None] | None) -> None:
-        self.epochs, self.steps, self.on_progress = epochs, steps, on_progress
+    Args:
+        epochs, steps: of the training, and of each epoch.
+        before: epochs that were done before it began.
+        on_progress: whom to tell.
+    """
+
+    def __init__(self, epochs: int, steps: int, before: int, on_progress: Callable[[Progress], None] | None) -> None:
+        self.epochs, self.steps, self.before, self.on_progress = epochs, steps, before, on_progress
         self.began = self.told = time.perf_counter()
 
-    def tell(self, epoch: int, number: int, tally: Tally) -> None:
+    def tell(self, epoch: int, number: int, tally: Tally, validation: float | None) -> None:
         now = time.perf_counter()
         if self.on_progress is None or (now - self.told <= _REPORT_SECONDS and number < self.steps - 1):
             return
-        self.told, share = now, (epoch * self.steps + number + 1) / (self.epochs * self.steps)
-        seconds = now - self.began
-        left = seconds / share - seconds
-        self.on_progress(Progress(epoch + 1, self.epochs, number + 1, self.steps, *tally.means(), seconds, left))
+        done = (epoch - self.before) * self.steps + number + 1
+        self.told, seconds = now, now - self.began
+        left = seconds * ((self.epochs - self.before) * self.steps / done - 1)
+        self.on_progress(
+            Progress(epoch + 1, self.epochs, number + 1, self.steps, *tally.means(), seconds, left, validation)
+        )
