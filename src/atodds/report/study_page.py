@@ -25,7 +25,7 @@ SECTIONS = ("tradeoff", "attacks", "transfer")
 """What each norm shows of its run; the rest is on the run's own page."""
 SIGNS: Mapping[Verdict, str] = {"holds": "✓", "does not hold": "✕", "cannot be told": "?"}
 NAMES: Mapping[Norm, str] = {"linf": "l∞", "l2": "l2", "l1": "l1"}
-LEFT_OUT = ("attack-shares",)
+LEFT_OUT = ("attacks",)
 
 
 @dataclass(frozen=True)
