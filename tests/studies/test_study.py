@@ -96,6 +96,7 @@ def test_the_same_again_makes_no_pass_and_says_the_same(study: ModelsStudy, plac
 def test_mistakes_on_the_command_line_are_found_before_anything_is_trained(tmp_path: Path) -> None:
     for arguments, problem in (
         (["--preset", "huge"], "preset"),
+        (["--norms", "l2,l7"], "norms"),
         (["--family", "wide"], "FAMILY=MODEL"),
         (["--data", str(tmp_path)], "no networks are ready"),
     ):

@@ -44,6 +44,9 @@ def models(
     preset: Annotated[
         str, typer.Option(help=f"How long to search: {' or '.join(PRESETS)}, which has the settings of the 2018 study.")
     ] = "laptop",
+    norms: Annotated[
+        str, typer.Option(help="Norms, comma-separated: others may follow in the same folder.")
+    ] = "l2,linf,l1",
     family: Annotated[
         list[str] | None,
         typer.Option(help="FAMILY=MODEL,MODEL: where models of your own belong; may be repeated.", show_default=False),
@@ -78,7 +81,8 @@ def models(
     from atodds.report.study_page import write_study  # charts take a while to import
 
     console = Console()
-    parts(preset)
+    wanted = [norm.strip() for norm in norms.split(",") if norm.strip()]
+    parts(preset, wanted)
     if not specs:
         suite(data)
     families = _families(family or [])
@@ -103,7 +107,9 @@ def models(
         model.to(chosen)
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     settings = Settings(seed=seed, workers=workers, command=command_line())
-    study = compare(brought, images, place, settings, every=every, preset=preset, families=families, data=data)
+    study = compare(
+        brought, images, place, settings, every=every, preset=preset, norms=wanted, families=families, data=data
+    )
     for claim in claims(study):
         console.print(f"{claim.verdict}: {claim.claim}. {claim.measured}", highlight=False, markup=False)
     page = write_study(study, Path(place) / "report.html")

@@ -6,7 +6,7 @@ folder of its own, so that each continues where it stopped, and each has its own
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -78,15 +78,19 @@ def budgets(data: str, norm: Norm) -> str:
     return BUDGETS.get((data, norm)) or BUDGETS["", norm]
 
 
-def parts(preset: str) -> tuple[Part, ...]:
-    """The runs of a preset.
+def parts(preset: str, norms: Sequence[str] = ()) -> tuple[Part, ...]:
+    """The runs of a preset, in some norms or all.
 
     Raises:
-        UnknownNameError: no such preset.
+        UnknownNameError: no such preset, or none in that norm.
     """
     if preset not in PRESETS:
         raise UnknownNameError.among("preset", preset, PRESETS)
-    return PRESETS[preset]
+    known = [part.norm for part in PRESETS[preset]]
+    for norm in norms:
+        if norm not in known:
+            raise UnknownNameError.among("norms", norm, known)
+    return tuple(part for part in PRESETS[preset] if part.norm in norms or not norms)
 
 
 class OnTrained(Protocol):
@@ -172,6 +176,7 @@ def compare(
     *,
     every: ImageSet | None = None,
     preset: str = "laptop",
+    norms: Sequence[str] = (),
     families: Mapping[str, str] | None = None,
     data: str = "",
 ) -> ModelsStudy:
@@ -185,15 +190,16 @@ def compare(
             are misclassified, and the logarithm of the error of a good model is that of a handful.
         settings: as for a run; every attack runs alone on every image, and all is shown to all others.
         preset: "laptop" or "paper".
+        norms: those to look at; all of the preset if none are named. Others may follow in the same folder.
         families: of models, by name, where they are not networks of this package.
         data: name of the data set, for the budgets.
 
     Raises:
         ArgumentError: fewer than three models, or a family for none of them.
-        UnknownNameError: no such preset.
+        UnknownNameError: no such preset or norm.
         As for `atodds.evaluate`.
     """
-    runs = parts(preset)
+    runs = parts(preset, norms)
     if len(models) < FEWEST:
         raise ArgumentError("models", len(models), "too few to compare", f"Bring {FEWEST} or more.")
     for name in families or {}:
