@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import atodds
 from atodds.data import ImageSet
-from atodds.errors import ArgumentError, NewerRunError, NotARunError, OtherPlanError, RunError
+from atodds.errors import ArgumentError, NewerRunError, NotARunError, OlderRunError, OtherPlanError, RunError
 from atodds.evaluation.store import Store
 
 ATTACKS = "fgsm,pgd(steps=3)"
@@ -171,7 +171,13 @@ def test_other_images_in_the_same_folder_are_refused_before_any_work(
 
 
 @pytest.mark.parametrize(
-    ("text", "error"), [('{"format": 99}', NewerRunError), ("{}", NotARunError), ("not json", NotARunError)]
+    ("text", "error"),
+    [
+        ('{"format": 99}', NewerRunError),
+        ('{"format": 1}', OlderRunError),
+        ("{}", NotARunError),
+        ("not json", NotARunError),
+    ],
 )
 def test_a_folder_with_something_else_in_it_is_left_alone(
     evaluated: Evaluated, counted: Counted, tmp_path: Path, text: str, error: type[RunError]

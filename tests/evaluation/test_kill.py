@@ -18,19 +18,22 @@ import torch
 from torch import nn
 
 class Net(nn.Module):
-    def __init__(self):
+    def __init__(self, scale=1.7):
         super().__init__()
         self.hidden, self.head = nn.Linear(64, 24).double(), nn.Linear(24, 10).double()
         with torch.no_grad():
             for k, parameter in enumerate(self.parameters()):
                 count = torch.arange(parameter.numel(), dtype=torch.float64)
-                parameter.copy_((count * (k + 1.7)).sin().reshape(parameter.shape) / 3)
+                parameter.copy_((count * (k + scale)).sin().reshape(parameter.shape) / 3)
 
     def forward(self, images):
         return self.head(self.hidden(images.flatten(1)).relu())
 
 def make():
     return Net()
+
+def other():
+    return Net(2.3)
 """
 
 NURSERY = """
@@ -44,13 +47,13 @@ for line in sys.stdin:
     if child == 0:
         images = atodds.data.load("digits", limit=40)
         atodds.evaluate(
-            "nets.py:make", images, eps="0:0.2:0.04", attacks="fgsm,pgd(steps=5,restarts=2)", out=out,
-            batch_size=8, chunk=7, keep=True,
+            ["nets.py:make", "nets.py:other"], images, eps="0:0.2:0.1", attacks="fgsm,pgd(steps=5,target=random)",
+            out=out, batch_size=8, chunk=7, transfer=True,
         )
         os._exit(0)
     ended = 0
     if int(files) >= 0:
-        while not ended and sum(1 for _ in Path(out).glob("jobs/*")) < int(files):
+        while not ended and sum(1 for _ in Path(out).glob("[jt]*s/*")) < int(files):
             time.sleep(0.001)
             ended, status = os.waitpid(child, os.WNOHANG)
         time.sleep(float(delay))
@@ -98,9 +101,14 @@ def undisturbed(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> S
     return Store.open(out)
 
 
-def content(store: Store) -> tuple[pl.DataFrame, tuple[Finding, ...], list[str]]:
+def content(store: Store) -> tuple[pl.DataFrame, pl.DataFrame, tuple[Finding, ...], list[str]]:
     assert store.complete
-    return store.table().sort("image", "eps", "attack"), store.findings(), store.folder.names("jobs")
+    order = ["model", "image", "eps", "attack"]
+    return store.table().sort(order), store.transfers().sort(order), store.findings(), written(store)
+
+
+def written(store: Store) -> list[str]:
+    return [*store.folder.names("jobs"), *store.folder.names("transfers")]
 
 
 @pytest.mark.parametrize(
@@ -109,19 +117,22 @@ def content(store: Store) -> tuple[pl.DataFrame, tuple[Finding, ...], list[str]]
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     nursery: Nursery, undisturbed: Store, tmp_path: Path, seed: int, kills: int
 ) -> None:
-    names, moments, out = undisturbed.folder.names("jobs"), random.Random(seed), tmp_path / "run"
-    files = sorted(moments.randrange(len(names)) for _ in range(kills))
+    names, moments, out = written(undisturbed), random.Random(seed), tmp_path / "run"
+    files = sorted([*(moments.randrange(len(names)) for _ in range(kills - 1)), len(names) - 1])
     done = []
     for count in files:
         assert nursery.run(out, files=count, delay=moments.uniform(0, 0.05)) in (-signal.SIGKILL, 0)
-        done.append(len(list(out.glob("jobs/*.parquet"))))
+        done.append(len(list(out.glob("[jt]*s/*.parquet"))))
         if (out / "run.json").exists() and done[-1] < len(names):
             assert not Store.open(out).complete
     assert done == sorted(done)
     assert done[0] < len(names)
     assert nursery.run(out) == 0
-    (table, findings, shards), (expected, usual, _) = content(Store.open(out)), content(undisturbed)
+    table, transfers, findings, shards = content(Store.open(out))
+    expected, shown, usual, _ = content(undisturbed)
     assert table.equals(expected)
+    assert transfers.equals(shown)
+    assert transfers.height > 10
     assert findings == usual
     assert shards == names
     assert table.select("model", "image", "attack", "eps").is_unique().all()

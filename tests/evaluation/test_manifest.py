@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atodds.errors import AtoddsError, NewerRunError, NotARunError, OtherPlanError
+from atodds.errors import AtoddsError, NewerRunError, NotARunError, OlderRunError, OtherPlanError
 from atodds.evaluation.manifest import FORMAT, Finding, Manifest, ModelInfo, finding_from
 from atodds.threat import Budget
 
@@ -33,6 +33,9 @@ def test_a_manifest_comes_back_as_it_was(manifest: Manifests) -> None:
         (["jobs"], [7]),
         (["jobs"], "0" * 32),
         (["jobs"], ["0" * 32] * 2),
+        (["transfers"], ["../../x"]),
+        (["transfers"], ["0" * 32] * 2),
+        (["transfers"], None),
         (["looks"], ["../audit"]),
         (["models"], []),
         (["models"], {}),
@@ -104,7 +107,7 @@ def test_a_manifest_that_lacks_something_is_no_run(manifest: Manifests, name: st
         b"PAR1",
         b"[" * 100_000,
         b'{"format": ' + b"1" * 5000 + b"}",
-        b'{"format": 1, "models": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"format": 2, "models": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
 def test_text_that_is_no_manifest_is_no_run(text: bytes) -> None:
@@ -130,6 +133,12 @@ def test_a_run_of_a_newer_version_says_so(manifest: Manifests) -> None:
         Manifest.from_json(json.dumps(said), "here")
 
 
+def test_a_run_of_an_older_version_says_so(manifest: Manifests) -> None:
+    said = dataclasses.asdict(manifest()) | {"format": FORMAT - 1, "models": "in some old way"}
+    with pytest.raises(OlderRunError, match=r"older version.*Give another folder"):
+        Manifest.from_json(json.dumps(said), "here")
+
+
 def grown(manifest: Manifests, **changes: object) -> None:
     manifest(**changes).grown_from(manifest(), "here")
 
@@ -140,6 +149,7 @@ def test_a_run_may_grow(manifest: Manifests, info: ModelInfo) -> None:
     grown(manifest, models=(ModelInfo("b", "b", "", "b" * 64, 1), info))
     grown(manifest, budgets=(Budget(1 / 255, "1/255"), Budget(1.5 / 255, "1.5/255"), Budget(2 / 255, "2/255")))
     grown(manifest, attacks=("pgd", "random_noise", "fgsm"))
+    grown(manifest, transfers=("4" * 32,))
     grown(manifest, keep=False, command="another", created="later", jobs=("3" * 32,))
 
 
