@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from atodds.analysis import Traits
+from atodds.bounds.schema import SCHEMA
 from atodds.evaluation.manifest import DataInfo, Finding, Manifest, ModelInfo
 from atodds.evaluation.store import Kept
 from atodds.threat import Budget, parse_eps_list
@@ -37,6 +38,7 @@ class MadeRun:
     rows: pl.DataFrame
     said: tuple[Finding, ...] = ()
     shown: pl.DataFrame | None = None
+    below: pl.DataFrame | None = None
 
     def table(self) -> pl.DataFrame:
         return self.rows
@@ -51,6 +53,9 @@ class MadeRun:
     def transfers(self) -> pl.DataFrame:
         assert self.shown is not None, "a run without transfers is not asked for them"
         return self.shown
+
+    def bounds(self) -> pl.DataFrame:
+        return self.below if self.below is not None else empty_bounds()
 
     def kept(self, model: str, ids: Sequence[int]) -> Mapping[int, Kept]:
         if not self.manifest.keep:
@@ -84,6 +89,7 @@ def made_run(
     alone: bool = False,
     exact: bool = False,
     transfer: bool = False,
+    bounds: bool = False,
     **manifest: object,
 ) -> MadeRun:
     """A run of made-up models.
@@ -126,7 +132,33 @@ def made_run(
     )
     table = pl.DataFrame(rows, schema_overrides={"target": pl.Int32}, infer_schema_length=None)
     shown = _transfers(infos, table) if transfer else None
-    return MadeRun(replace(described, **manifest), table, tuple(findings), shown)  # type: ignore[arg-type]
+    below = _bounds(infos, table, norm) if bounds else None
+    return MadeRun(replace(described, **manifest), table, tuple(findings), shown, below)  # type: ignore[arg-type]
+
+
+def empty_bounds() -> pl.DataFrame:
+    """The table of a run that was not asked for lower bounds."""
+    return pl.DataFrame(pl.from_arrow(SCHEMA.empty_table()))
+
+
+def _bounds(infos: Sequence[ModelInfo], rows: pl.DataFrame, norm: str) -> pl.DataFrame:
+    """Estimates of 0.6 times the distance, and 1.2 times for every 50th image; and certificates in l2 for the first
+    model."""
+    made = []
+    for place, info in enumerate(infos):
+        mine = rows.filter(pl.col("model") == info.id)
+        for method, certified in (("clever", False), ("smoothing(sigma=0.25)", True))[: 2 if place == 0 else 1]:
+            column = "l2" if certified else norm
+            nearest = mine.group_by("image", maintain_order=True).agg(pl.col(column).min(), pl.col("label").first())
+            for image, away, label in nearest.iter_rows():
+                lower = (1.2 if image % 50 == 7 else 0.6) * (away if math.isfinite(away) else 0.05)
+                made.append(
+                    {"model": info.id, "data": "cifar10@dddddddd", "image": image, "label": label, "prediction": label,
+                     "norm": column, "method": method, "certified": certified, "target": None, "lower": lower,
+                     "low": 0.8 * lower, "high": 1.1 * lower, "radius": None, "p_value": 0.4, "endless": False,
+                     "forwards": 900, "backwards": 0 if certified else 900, "seed": 0}
+                )  # fmt: skip
+    return pl.DataFrame(made, schema=empty_bounds().schema)
 
 
 def _transfers(infos: Sequence[ModelInfo], rows: pl.DataFrame) -> pl.DataFrame:
@@ -230,7 +262,14 @@ def many() -> MadeRun:
     """Five models of three families, 200 images, 8 budgets, 2 attacks, each alone, and transfers."""
     models = [MadeModel(name, 0.75 + 0.04 * k, 2.0 - 0.3 * k) for k, name in enumerate(FAMILIES)]
     return made_run(
-        models, n=200, eps="1/255:8/255:1/255", attacks=("pgd", "square"), alone=True, exact=True, transfer=True
+        models,
+        n=200,
+        eps="1/255:8/255:1/255",
+        attacks=("pgd", "square"),
+        alone=True,
+        exact=True,
+        transfer=True,
+        bounds=True,
     )
 
 

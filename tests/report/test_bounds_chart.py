@@ -30,7 +30,8 @@ def figure(facts: Facts) -> Figure:
 
 
 def test_the_title_counts_what_contradicts_and_names_the_worst(many: MadeRun, facts: Facts, figure: Figure) -> None:
-    found = [one for info in many.manifest.models for one in analysis.lower_uppers(many.bounds(), many.table(), info.id)]
+    below, table = many.bounds(), many.table()
+    found = [one for info in many.manifest.models for one in analysis.lower_uppers(below, table, info.id)]
     wrong, n = sum(len(one.beside.crossings) for one in found), sum(one.beside.n for one in found)
     assert wrong > 3
     assert plain(figure.title).startswith(f"{wrong} of {n} bounds are above the distance found: at most 1.2 times, by")
@@ -51,7 +52,7 @@ def test_a_certificate_is_said_to_be_of_the_smoothed_classifier(figure: Figure) 
     assert kinds == {"estimate", "certificate, of the smoothed classifier"}
     certified = figure.tables[-1]
     assert "certified accuracy" in certified.caption
-    assert [row[0] for row in certified.rows][0] == "0"
+    assert certified.rows[0][0] == "0"
 
 
 def test_a_run_without_bounds_has_no_such_chart(make: Make) -> None:

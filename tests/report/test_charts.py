@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ Draw = Callable[[str], Figure]
 def drawer(facts: Facts) -> Draw:
     charts = {chart.name: chart for chart in CHARTS}
 
+    @cache
     def drawn(name: str) -> Figure:
         figure = charts[name].draw(facts, colours.variables(len(facts.attacks)))
         assert figure is not None
@@ -69,6 +71,7 @@ ROWS = [  # name, section, the run that it is drawn of, its panels, its tables
     ("classes", "classes", "two models", 2, 3),
     ("attacks", "attacks", "two models", 4, 4),
     ("optimality", "attacks", "many models", 1, 5),
+    ("bounds", "bounds", "many models", 6, 8),
     ("transfer", "transfer", "many models", 2, 6),
 ]
 
@@ -257,7 +260,7 @@ def test_the_line_is_that_of_the_analysis_and_says_on_whom_it_stands(many_facts:
 
 def test_the_title_of_the_line_names_the_models_that_it_stands_on(make: Make, model: type[MadeModel]) -> None:
     models = [model(f"m{k}", 0.8, 1.0) for k in range(8)] + [model("strong", 0.4, 9.0), model("tough", 0.38, 9.3)]
-    facts = gather(make(models, n=300, eps="1/255:60/255:1/255", attacks=("pgd",), exact=True))
+    facts = gather(make(models, n=300, eps="60/255", attacks=("pgd",), exact=True))
     figure = drawer(facts)("scaling")
     fit = facts.further.scaling
     assert fit is not None

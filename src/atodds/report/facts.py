@@ -144,7 +144,9 @@ def gather(run: Source, traits: Mapping[str, Traits] | None = None, errors: Mapp
         classes=classes,
         models=tuple(sorted(models, key=lambda m: (-m.at(key).value, -m.curve.mean, -m.accuracy.value, m.place))),
         findings=findings,
-        further=further(manifest, table, transfers, [m.distances for m in models], budgets, key, traits or {}, errors),
+        further=further(
+            manifest, table, transfers, run.bounds(), [m.distances for m in models], budgets, key, traits or {}, errors
+        ),
     )
 
 

@@ -7,7 +7,18 @@ import numpy as np
 import polars as pl
 
 from atodds import analysis
-from atodds.analysis import Entry, Factors, Frontier, Optimalities, Rate, Scaling, Traits, TransferMatrix
+from atodds.analysis import (
+    Curve,
+    Entry,
+    Factors,
+    Frontier,
+    LowerUpper,
+    Optimalities,
+    Rate,
+    Scaling,
+    Traits,
+    TransferMatrix,
+)
 from atodds.analysis.accuracy import Distances
 from atodds.analysis.factors import factors_of
 from atodds.analysis.frontier import frontier_at, pareto
@@ -27,6 +38,8 @@ LITTLE = 0.01
 """Of all images: who keeps less has nothing to be compared with the published entries."""
 MOST = 4
 """Transfer matrices on a page, at most."""
+RADII = 9
+"""At how many radii the certified accuracy is told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +65,15 @@ class Further:
     fewer: tuple[str, ...] = ()
     optimality: Optimalities | None = None
     transfers: tuple[TransferMatrix, ...] = ()
+    bounds: tuple[LowerUpper, ...] = ()
+    certified: tuple[tuple[str, Curve], ...] = ()
 
 
 def further(
     manifest: Manifest,
     table: pl.DataFrame,
     transfers: pl.DataFrame | None,
+    bounds: pl.DataFrame,
     found: Sequence[Distances],
     budgets: Sequence[Budget],
     key: Budget,
@@ -68,6 +84,7 @@ def further(
 
     Args:
         transfers: the transfer table, where the run was asked for it.
+        bounds: the table of lower bounds.
         found: the distances of every model.
         budgets, key: of the page.
         traits: of models, by their id or their name.
@@ -86,6 +103,8 @@ def further(
         fewer=fewer,
         optimality=_optimality(manifest, table, found),
         transfers=_transfers(manifest, transfers, families) if transfers is not None else (),
+        bounds=tuple(one for info in manifest.models for one in analysis.lower_uppers(bounds, table, info.id)),
+        certified=_certified(bounds),
     )
 
 
@@ -177,3 +196,14 @@ def _transfers(manifest: Manifest, transfers: pl.DataFrame, families: Mapping[st
             for kind in kinds
         ]
     return tuple(found[:MOST])
+
+
+def _certified(bounds: pl.DataFrame) -> tuple[tuple[str, Curve], ...]:
+    """Certified accuracy, from radius 0 to the largest of each method on each model."""
+    found: list[tuple[str, Curve]] = []
+    certificates = bounds.filter(pl.col("certified"))
+    for (model, method), rows in certificates.group_by("model", "method", maintain_order=True):
+        reach = float(rows["lower"].to_numpy().max())
+        radii = [Budget(float(f"{radius:.3g}"), f"{radius:.3g}") for radius in np.linspace(0, reach, RADII)]
+        found.append((str(method), analysis.certified_accuracy(bounds, str(model), str(method), radii)))
+    return tuple(found)

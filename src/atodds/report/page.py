@@ -41,13 +41,14 @@ SECTIONS = {
     "tradeoff": "What accuracy costs",
     "classes": "Classes",
     "attacks": "What each attack added",
+    "bounds": "Lower and upper bounds",
     "transfer": "Transfer",
     "images": "Images",
     "audit": "Can it be believed",
     "provenance": "How it was made",
 }
 """The sections after the answer, in order: id and heading."""
-CHARTED = ("curves", "tradeoff", "classes", "attacks", "transfer")
+CHARTED = ("curves", "tradeoff", "classes", "attacks", "bounds", "transfer")
 """The sections of charts. Those without a word in `NOTHING` are left out where they are empty."""
 
 

@@ -12,8 +12,8 @@ from atodds.evaluation.store import Kept
 class Source(Protocol):
     """A finished run, to be read.
 
-    `transfers` is asked only where the manifest names some. `kept` gives the closest fooling image of each of some
-    images, by id, where one was found and kept.
+    `transfers` is asked only where the manifest names some; `bounds` are empty where there are none. `kept` gives the
+    closest fooling image of each of some images, by id, where one was found and kept.
     """
 
     @property
@@ -22,4 +22,5 @@ class Source(Protocol):
     def findings(self) -> Sequence[Finding]: ...
     def seconds(self) -> pl.DataFrame: ...
     def transfers(self) -> pl.DataFrame: ...
+    def bounds(self) -> pl.DataFrame: ...
     def kept(self, model: str, ids: Sequence[int]) -> Mapping[int, Kept]: ...

@@ -1,6 +1,6 @@
 """The charts of a page. A new one is a file here with a `CHART`, and its entry in `CHARTS`."""
 
-from atodds.report.charts import attacks, classes, factors, frontier, optimality, robustness, scaling, transfer
+from atodds.report.charts import attacks, bounds, classes, factors, frontier, optimality, robustness, scaling, transfer
 from atodds.report.charts.figure import Chart, Drawing, Figure, Panel, Table, theme
 
 CHARTS: tuple[Chart, ...] = (
@@ -11,6 +11,7 @@ CHARTS: tuple[Chart, ...] = (
     classes.CHART,
     attacks.CHART,
     optimality.CHART,
+    bounds.CHART,
     transfer.CHART,
 )
 """Every chart, in the order of the page."""

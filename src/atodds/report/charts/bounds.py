@@ -60,9 +60,9 @@ def _title(facts: Facts, found: Sequence[LowerUpper]) -> Sentence:
 
 def _subtitle(facts: Facts, found: Sequence[LowerUpper]) -> str:
     text = (
-        f"Each point is one of {counted(facts.n, 'image')} that the model classifies rightly. Below the diagonal the bound "
-        "is above the distance of an image that fools. Bars: 95 % intervals of the bounds; at the top: images that "
-        "nothing fooled."
+        f"Each point is one of {counted(facts.n, 'image')} that the model classifies rightly. Below the diagonal the "
+        "bound is above the distance of an image that fools. Bars: 95 % intervals of the bounds; at the top: images "
+        "that nothing fooled."
     )
     if any(not one.certified for one in found):
         text += " CLEVER is an estimate, no certificate."
