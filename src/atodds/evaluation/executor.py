@@ -195,10 +195,7 @@ def _ticket(name: str, model: nn.Module) -> _Ticket:
     if not isinstance(model, models.Classifier) or not model.source:
         way_out = "Give it as FILE.py:FACTORY, define its class in a module that can be imported, or use one worker."
         raise ArgumentError("workers", name, f"the model cannot be sent to other processes ({reason})", way_out)
-    load: dict[str, Any] = {"spec": model.source, "name": model.name, "trust_pickle": True}  # this process opened it
-    if model.card is None and model.mean is not None and model.std is not None:
-        load |= {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
-    return _Ticket(b"", load, *place)
+    return _Ticket(b"", models.arguments(model) | {"trust_pickle": True}, *place)  # this process opened it
 
 
 def _importable(kind: type) -> bool:

@@ -5,7 +5,7 @@ from atodds.models.checkpoint import load_checkpoint, save
 from atodds.models.classifier import Classifier, name_of
 from atodds.models.fingerprint import fingerprint
 from atodds.models.networks import NETWORKS, Network, build, parameter_count
-from atodds.models.sources import load
+from atodds.models.sources import arguments, load
 from atodds.models.suites import PREFIX, SUITES, Suite, expand, suite
 from atodds.models.usage import Usage
 
@@ -18,6 +18,7 @@ __all__ = [
     "Network",
     "Suite",
     "Usage",
+    "arguments",
     "build",
     "expand",
     "fingerprint",

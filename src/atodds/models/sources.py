@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -68,6 +69,17 @@ def load(
         network = _from_weights(parts.network, file, trust_pickle)
     _check_values(network, parts)
     return Classifier(network.cpu(), mean=mean, std=std, name=title, source=parts.text).eval()
+
+
+def arguments(model: Classifier) -> dict[str, Any]:
+    """Arguments of `load` that give a model that was loaded once more, but for `trust_pickle`."""
+    told: dict[str, Any] = {"spec": model.source, "name": model.name}
+    if model.usage is not None:
+        told["resize"] = model.usage.resized
+    normalises = model.card is not None or (model.usage is not None and parse(model.source).weights is None)
+    if not normalises and model.mean is not None and model.std is not None:
+        told |= {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
+    return told
 
 
 def _from_library(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import atodds
@@ -13,7 +14,7 @@ from atodds.cli import app as whole
 from atodds.cli.models import app
 from atodds.data import ImageSet
 from atodds.errors import ModelError
-from atodds.models import Suite, load
+from atodds.models import Suite, arguments, fingerprint, load
 from atodds.models.suites import Member
 from atodds.run import Run
 
@@ -57,6 +58,27 @@ def test_a_model_that_resizes_answers_for_images_of_any_size() -> None:
     assert model(torch.rand(2, 3, 20, 13)).shape == (2, 4)
     with pytest.raises(ModelError, match="--resize"):
         plain(torch.rand(2, 3, 20, 13))
+
+
+@pytest.mark.usefixtures("timm", "torchvision", "transformers")
+@pytest.mark.parametrize("resize", [False, True])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_model_can_be_loaded_again_from_what_it_tells(tmp_path: Path, resize: bool, normalised: bool) -> None:
+    """As each worker process does with a model that cannot be sent."""
+    own: dict[str, Any] = {"mean": 0.4, "std": 0.2} if normalised else {}
+    save_file({"fc.weight": torch.rand(4, 192), "fc.bias": torch.rand(4)}, tmp_path / "w.safetensors")
+    for library in ("timm", "torchvision"):
+        spec = f"{library}:tiny@{tmp_path / 'w.safetensors'}"
+        model = load(spec, resize=resize, name="mine", **own)
+        again = load(**arguments(model))
+        assert (fingerprint(again), again.name, again.usage) == (fingerprint(model), "mine", model.usage)
+    for spec in ("timm:tiny.b_in1k", "torchvision:tiny", "hf:owner/repo"):
+        model = load(spec, resize=resize)
+        again = load(**arguments(model))
+        assert (again.name, again.usage) == (model.name, model.usage)
+        assert again.mean is not None
+        assert model.mean is not None
+        assert torch.equal(again.mean, model.mean)
 
 
 def test_models_of_several_libraries_and_sizes_run_side_by_side(timm: Any, torchvision: Any, tmp_path: Path) -> None:
