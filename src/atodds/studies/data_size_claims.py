@@ -161,4 +161,4 @@ def short(found: TurningPoint) -> str:
         )
     if found.form == "falling":
         return f"falls from {found.peak:,} on"
-    return "is flat" if math.isinf(found.resolution) else f"shows no difference above {percent(found.resolution)} %"
+    return "is flat" if math.isinf(found.resolution) else f"is flat to within {percent(found.resolution)} %"

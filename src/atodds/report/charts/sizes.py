@@ -43,7 +43,8 @@ def three_panels(curves: Sequence[Curve], tops: Mapping[Norm, float], paint: Pai
         means = {curve.variant.name: curve.robustness[norm].curve for curve in curves}
         title = f"mean {SYMBOLS[norm]} distance"
         panels.append(_panel(title, title, curves, _means(means), tops[norm], paint, means))
-    counts = conjunction([f"{curve.robustness['l2'].curve.n} ({curve.variant.name})" for curve in curves])
+    each = [(curve.robustness["l2"].curve.n, curve.variant.name) for curve in curves]
+    counts = conjunction([f"{n} ({name})" for n, name in each]) if len(each) > 1 else str(each[0][0])
     subtitle = (
         f"Accuracy on test images, dashed on the training images; mean distance to the fooling images over {counts} "
         "images that the networks of all sizes classify rightly and were fooled on. Bands: 95 % intervals over images. "
@@ -132,7 +133,8 @@ def _panel(
     x = alt.X("size:Q", title="training images", scale=alt.Scale(type="log", domain=domain, nice=False), axis=ticks)
     axis = RATES if top == 1 else alt.Axis(tickCount=5, domain=False, ticks=False)
     scale = alt.Scale(domain=[0, top], nice=False)
-    y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
+    written = None if heading else title
+    y = alt.Y("value:Q", title=written, scale=scale, axis=axis)
     names = [curve.variant.name for curve in curves]
     places = [place_of(curve) for curve in curves]
     colour = alt.Color("name:N", scale=alt.Scale(domain=names, range=[paint.models[k] for k in places]), legend=None)
@@ -145,7 +147,7 @@ def _panel(
         alt.Tooltip("shown:N", title=title),
     ]
     layers = [
-        base.mark_area(opacity=0.16).encode(x, alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q"), colour),
+        base.mark_area(opacity=0.16).encode(x, alt.Y("low:Q", title=written, scale=scale), alt.Y2("high:Q"), colour),
         base.mark_line(strokeWidth=2).encode(x, y, colour),
         base.mark_point(size=36, filled=True, opacity=1).encode(x, y, colour, shape),
     ]
@@ -179,7 +181,8 @@ def _labels(names: Sequence[str], rows: Sequence[Row], last: int, top: float, x:
     text = alt.Chart(inline(said)).mark_text(
         align="left", baseline="middle", dx=8, dy=alt.expr("datum.shift"), text=alt.expr("datum.label"), fontSize=11
     )
-    return text.encode(x, y)
+    drawn: alt.Chart = text.encode(x, y)
+    return drawn
 
 
 def _tables(curves: Sequence[Curve]) -> tuple[Table, ...]:
@@ -210,9 +213,9 @@ def _tables(curves: Sequence[Curve]) -> tuple[Table, ...]:
             ("l∞", curve.robustness["linf"].curve),
         )
     )
-    head = ("curve", "form", "largest at", "chance of a turn", "clearest rise", "clearest fall", "seen from", "images")
+    wide = ("curve", "form", "largest at", "chance of a turn", "clearest rise", "clearest fall", "seen from", "images")
     caption = "Forms of the curves; rises and falls with intervals that hold for all pairs of sizes at once"
-    return (*tables, Table(caption, head, forms))
+    return (*tables, Table(caption, wide, forms))
 
 
 def _rate(found: TurningPoint, place: int) -> str:
