@@ -20,6 +20,9 @@ from atodds.threat import Norm
 
 Radius = float | Tensor
 
+DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
+"""The norm that a gradient is measured in where distances are measured in another."""
+
 _BLOCK = 2**18
 """Values that are worked on at once on a CPU, so that what one operation writes is still in the cache for the next."""
 _ROUNDS = 200

@@ -23,7 +23,6 @@ from atodds.threat import Norm
 
 RADII: dict[Norm, float] = {"linf": 0.3, "l2": 3.0, "l1": 30.0}
 """Radii of the balls in which gradients are sampled, unless told otherwise."""
-_DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 _FEWEST = 10
 """Batches: three parameters cannot be fitted to fewer maxima."""
 _VALUES = 2**23
@@ -218,7 +217,7 @@ def _largest(
             again = copies.repeat_interleave(width)
             lead = _lead(leading[again], rivals[copies].flatten())
             seen = pool.oracle.gradients(points.repeat_interleave(width, 0), lead, pool.ids[again])
-            sizes = norms.length(seen.gradient.double(), _DUAL[pool.norm]).view(len(mine), len(some), width)
+            sizes = norms.length(seen.gradient.double(), norms.DUAL[pool.norm]).view(len(mine), len(some), width)
             most[part.start : part.stop] = most[part.start : part.stop].maximum(sizes.amax(1))
     return most.cpu()
 
