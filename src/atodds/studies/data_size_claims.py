@@ -132,10 +132,7 @@ def within(curve: Curve, norm: Norm, low: float, high: float) -> Claim:
 def said(found: TurningPoint) -> str:
     """The form of a curve, in words, with the numbers that it rests on."""
     if found.form == "flat":
-        close = (
-            "" if math.isinf(found.resolution) else f": no difference above {percent(found.resolution)} % of the mean"
-        )
-        return f"flat{close}"
+        return "flat" if math.isinf(found.resolution) else f"flat to within {percent(found.resolution)} % of the mean"
     steps = [f"{name} {step}" for name, step in (("rise", found.rise), ("fall", found.fall)) if step and step.clear]
     chance = f"probability of a turning point {percent(found.probability)} %"
     return f"{found.form}, largest at {interval(found)}; {'; '.join(steps)}; {chance}"
