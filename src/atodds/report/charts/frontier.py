@@ -77,7 +77,7 @@ def published_figure(frontier: Frontier, entries: Sequence[Entry], board: str, p
     make = "makes" if len(members) == 1 else "make"
     subtitle = (
         f"Accuracy against the lowest published robust accuracy, each of {images:,} images; bars: 95 % Wilson "
-        f"intervals. Connected: the frontier. In colour: entries that are on it in at least {percent(NEAR, 0)} % of resamples."
+        f"intervals. Connected: the frontier. In colour: those on it in at least {percent(NEAR, 0)} % of resamples."
     )
     rows = tuple(
         (entry.id, f"{percent(entry.accuracy, 2)} %", f"{percent(entry.best_known, 2)} %",
