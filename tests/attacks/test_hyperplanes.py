@@ -157,3 +157,18 @@ def test_the_reference_finds_none_shorter(norm: Norm) -> None:
     ours = toward(points, normals, change, norm)
     torch.testing.assert_close((ours * normals).sum(1), change, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(norms.length(ours, norm), norms.length(theirs, norm), rtol=2e-4, atol=1e-5)
+
+
+@every_norm
+def test_no_value_moves_further_than_its_reach(norm: Norm) -> None:
+    """The way is then the shortest within a smaller box: that of the same length for a point with as much room."""
+    draw = torch.Generator().manual_seed(3)
+    points = torch.rand((40, 12), generator=draw, dtype=torch.float64)
+    normals = torch.rand((40, 12), generator=draw, dtype=torch.float64) + 0.1
+    limit = torch.full((40,), 0.2, dtype=torch.float64)
+    room = (1 - points).clamp_max(0.2)
+    change = (normals * room).sum(1) * torch.linspace(0.1, 1.5, 40, dtype=torch.float64)
+    way = toward(points, normals, change, norm, limit)
+    torch.testing.assert_close(way, toward(1 - room, normals, change, norm))
+    assert bool((way <= 0.2).all())
+    torch.testing.assert_close((way * normals).sum(1), change.minimum((normals * room).sum(1)))

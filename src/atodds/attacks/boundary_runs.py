@@ -24,8 +24,13 @@ _BEYOND, _LEAST, _MOST = 0.05, 1e-4, 0.5
 """How far beyond the plane a step aims, as a share of the distance: at first, and at the least and most."""
 _TAKEN = 2.0
 """That share is divided by this after a point that lies beyond the boundary, and multiplied by it after another."""
-_REACH = 0.02
-"""In l1 a value moves in one step by half of the heat at most, but at least so far: steps in l1 move few values."""
+_TOGETHER = 0.5
+"""At heat 1, how soft the maximum is that a target must exceed."""
+_SURE = 64
+"""Last digits of the largest logit that a class must lead by."""
+_FINE, _REACH = 0.05, 1e-3
+"""In l1 a value moves in one step by no more than the heat, a quarter of it below the first of these, and by no less
+than the second: steps in l1 move few values, and far."""
 
 
 @dataclass
@@ -106,15 +111,17 @@ def go(pool: Pool, field: Field, round_: Round, *, seed: int) -> None:
         if step == round_.steps - 1:
             runs.note(pool, field, pool.oracle.logits(shown, ids))
             break
-        seen = pool.oracle.gradients(shown, runs.wanted(pool, field), ids)
-        gaps, normals = seen.objective.to(shown.dtype).nan_to_num_(0), seen.gradient.flatten(1)
+        share = max(1 - step / (round_.steps - 1), _COLD)
+        seen = pool.oracle.gradients(shown, runs.wanted(pool, field, share), ids)
+        gaps = (seen.objective - _slack(seen.logits)).to(shown.dtype).nan_to_num_(0)
+        normals = seen.gradient.flatten(1)
         gone = runs.note(pool, field, seen.logits)
         if gone.any():
             runs.drop(gone)
             gaps, normals = without(gone, gaps, normals)
             if len(gaps) == 0:
                 return
-        runs.advance(pool, gaps, normals, max(1 - step / (round_.steps - 1), _COLD), first=step == 0)
+        runs.advance(pool, gaps, normals, share, first=step == 0)
         lost = (~normals.any(1)).nonzero()[:, 0]
         if len(lost):
             runs.points[lost] = scattered(pool, field, runs.images[lost], seed=seed, draw=-step)
@@ -171,19 +178,21 @@ class _Runs:
             field.points[images, slots],
         )
 
-    def wanted(self, pool: Pool, field: Field) -> Objective:
-        """By how much the classes that are headed for exceed the labels; or the targets, or any wrong class, all
-        others."""
+    def wanted(self, pool: Pool, field: Field, share: float) -> Objective:
+        """By how much the classes that are headed for exceed the labels; or any wrong class does; or targets exceed all
+        others, taken together the more the hotter it is."""
         rows = field.rows[self.images]
-        if self.aims is None or pool.targets is not None:
-            return losses.at(losses.objective("margin", pool.labels, pool.targets), rows)
+        if pool.targets is not None:
+            return _ahead(pool.targets[rows], self.heats * (share * _TOGETHER))
+        if self.aims is None:
+            return losses.at(losses.objective("margin", pool.labels, None), rows)
         return losses.lead(self.aims, pool.labels[rows])
 
     def note(self, pool: Pool, field: Field, logits: Tensor) -> Tensor:
-        """(n,) whether the runs' images are done. Points that fool are kept where they are closer than what was there.
-        """
-        hit = pool.fooled(logits, field.rows[self.images], self.points)
-        at = hit.nonzero()[:, 0]
+        """(n,) whether the runs' images are done. Points that fool are kept where they are closer than those before."""
+        rows = field.rows[self.images]
+        margin = losses.objective("margin", pool.labels, pool.targets)(logits, rows)
+        at = (pool.fooled(logits, rows, self.points) & ~(margin < _slack(logits))).nonzero()[:, 0]
         if len(at):
             points, images, slots = self.points.index_select(0, at), self.images[at], self.slots[at]
             distance = norms.distance(points, self.origins.index_select(0, at), pool.norm)
@@ -206,7 +215,7 @@ class _Runs:
         if not first:
             self.beyond.mul_(torch.where(gaps > 0, 1 / _TAKEN, _TAKEN)).clamp_(_LEAST, _MOST)
         norm, heats = pool.norm, self.heats * share
-        reach = (heats / 2).clamp_min_(_REACH) if norm == "l1" else None
+        reach = torch.where(heats < _FINE, heats / 4, heats).clamp_min(_REACH) if norm == "l1" else None
         for part in norms.blocks(self.points):
             x, image, normal = self.points[part], self.origins[part], normals[part]
             delta = x - image
@@ -216,3 +225,24 @@ class _Runs:
             change -= gaps[part] + torch.linalg.vecdot(normal, back - x)
             way = toward(back, normal, change, norm, None if reach is None else reach[part])
             torch.add(back, way, out=x).clamp_(0, 1)
+
+
+def _slack(logits: Tensor) -> Tensor:
+    """(n,) by how much a class must lead to lead in any batch: logits are summed in another order there."""
+    return logits.amax(1).abs().nan_to_num(0, 0, 0) * (_SURE * torch.finfo(logits.dtype).eps)
+
+
+def _ahead(targets: Tensor, softness: Tensor) -> Objective:
+    """By how much targets (n,) exceed the soft maximum of all others: the closest image of a target often lies where
+    several classes meet, and steps onto one plane after another would go back and forth there. Softness (n,) is in
+    units of the largest logit's lead over their mean."""
+
+    def lead(logits: Tensor, positions: Tensor) -> Tensor:
+        towards = targets[positions]
+        values = logits.detach()
+        width = (values.amax(1) - values.mean(1)).nan_to_num(0, 0, 0) * softness[positions]
+        width = width.clamp_min(torch.finfo(logits.dtype).eps)[:, None]
+        others = logits.scatter(1, towards[:, None], -torch.inf)
+        return losses.of(logits, towards) - (width * torch.logsumexp(others / width, 1, keepdim=True)).squeeze(1)
+
+    return lead
