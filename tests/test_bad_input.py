@@ -31,6 +31,7 @@ from atodds.errors import (
     UnknownNameError,
     UnreadableImageError,
 )
+from atodds.evaluation.manifest import FORMAT
 from atodds.evaluation.store import Store
 
 NETS = """
@@ -356,7 +357,7 @@ def test_a_folder_that_is_no_run_is_told(
 def test_a_run_of_a_newer_version_is_told(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = json.dumps({"format": 2, "models": "in some new way"})
+    text = json.dumps({"format": FORMAT + 1, "models": "in some new way"})
     (place / "run").mkdir()
     (place / "run" / "run.json").write_text(text)
     model = Counting()

@@ -21,9 +21,12 @@ ENTRIES = tuple(
     for network, width in (("mlp", 8), ("mlp", 32), ("cnn4", 4))
 )
 SHORT = (
-    Part("l2", "carlini_wagner(searches=2,steps=20),carlini_wagner(searches=2,steps=20,target=least-likely)"),
+    Part(
+        "l2",
+        "carlini_wagner(searches=2,steps=20,initial=10),fab,carlini_wagner(searches=2,steps=9,target=least-likely)",
+    ),
     Part("linf", "fgsm,ifgsm_search(steps=5,runs=4)"),
-    Part("l1", "elastic_net(searches=2,steps=20)"),
+    Part("l1", "elastic_net(searches=3,steps=20,initial=1)"),
 )
 
 

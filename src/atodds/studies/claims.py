@@ -82,7 +82,7 @@ def _of_transfer(attack: str, table: pl.DataFrame, traits: Mapping[str, Traits])
     plain = [name for name in names if name.startswith(attack) and "target=" not in name]
     known = _by_id(table, traits)
     families = {model: said.family for model, said in known.items()}
-    complete = families if set(table["model"].unique()) <= set(families) else None
+    complete = families if {*table["model"].unique(), *table["source"].unique()} <= set(families) else None
     found: list[Claim] = []
     for name in plain[:1]:
         try:
@@ -192,7 +192,7 @@ def best_source(matrix: TransferMatrix) -> Claim:
 
 def _by_id(table: pl.DataFrame, traits: Mapping[str, Traits]) -> dict[str, Traits]:
     """What is known of the models of a table, which are called NAME@WEIGHTS there."""
-    ids = table["model"].unique().sort().to_list()
+    ids = sorted({name for column in ("model", "source") if column in table.columns for name in table[column].unique()})
     return {model: traits[model.rpartition("@")[0]] for model in ids if model.rpartition("@")[0] in traits}
 
 
