@@ -121,7 +121,7 @@ def _reasons(row: dict[str, float]) -> tuple[str, ...]:
     """Why an estimate may lie above a distance, from what is known of it."""
     lower, upper = row["lower"], row["upper"]
     said = [
-        f"On the way to the fooling image the gradient is somewhere at least {lower / upper:.2g} times as large as the "
+        f"On the way to the fooling image the gradient is somewhere at least {lower / upper:.3g} times as large as the "
         "largest that the samples led to expect."
     ]
     low = row.get("low", np.nan)

@@ -55,7 +55,7 @@ def _title(facts: Facts, found: Sequence[LowerUpper]) -> Sentence:
     first = worst.beside.crossings[0]
     start = f"{wrong} of {n:,} bounds {'is' if wrong == 1 else 'are'} above the distance found: at most "
     said = f" times, by {worst.method} for image {first.image} of "
-    return (start, f"{first.lower / first.upper:.2g}", said, Name(facts.name(worst.model)))
+    return (start, f"{first.lower / first.upper:.3g}", said, Name(facts.name(worst.model)))
 
 
 def _subtitle(facts: Facts, found: Sequence[LowerUpper]) -> str:
