@@ -90,5 +90,5 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 $(VENV)/.installed-benchmarks: $(VENV)/.installed-dev
 	@echo "==> installing the libraries to compare with"
 	$(PIP) install -q -c $(PINS) foolbox tqdm
-	$(PIP) install -q -c $(PINS) --no-deps torchattacks adversarial-robustness-toolbox six
+	$(PIP) install -q -c $(PINS) --no-deps torchattacks adversarial-robustness-toolbox six adv-lib
 	@touch $@

@@ -17,7 +17,16 @@ from atodds.errors import ArgumentError, EmptyDataError
 from atodds.oracle import Oracle
 from atodds.threat import Norm, Threat
 
-DRAWS_NOTHING = {"fgsm", "ifgsm", "fab", "fab_targeted", "minimum_norm", "carlini_wagner", "elastic_net", "ifgsm_search"}
+DRAWS_NOTHING = {
+    "fgsm",
+    "ifgsm",
+    "fab",
+    "fab_targeted",
+    "minimum_norm",
+    "carlini_wagner",
+    "elastic_net",
+    "ifgsm_search",
+}
 """Attacks whose result is the same for every seed, at their defaults."""
 
 RADII: dict[Norm, float] = {"l1": 1.5, "l2": 0.3, "linf": 0.03}

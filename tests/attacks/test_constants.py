@@ -85,22 +85,22 @@ def expected(need: float, searches: int) -> list[float]:
 
 def test_constants_grow_tenfold_until_one_succeeds_and_are_halved_then() -> None:
     needs = [0.5, 0.001, 20.0, 0.1, 1e5, 3.3]
-    jump, found = made(needs, Rules(20, 9, 0.01, 0.0, stop=False))
+    jump, found = made(needs, Rules(20, 9, 0.01, 0.0, stop=False, refine=0))
     for row, need in enumerate(needs):
         assert jump.tried[row] == pytest.approx(expected(need, 9), rel=1e-12)
         assert jump.lengths[row] == [20] * 9
     assert found.flatten().tolist() == [0.75] * 6
-    _, missed = made([1e12], Rules(20, 9, 0.01, 0.0, stop=False))
+    _, missed = made([1e12], Rules(20, 9, 0.01, 0.0, stop=False, refine=0))
     assert missed.flatten().tolist() == [0.25]
 
 
 def test_images_do_not_wait_for_each_other() -> None:
     """One image's loss falls until its 10th step, the other's for ever; each goes on when its own has stopped."""
-    rules = Rules(200, 3, 0.01, 0.0, stop=True)  # looks every 10 steps
+    rules = Rules(200, 3, 0.01, 0.0, stop=True, refine=0)  # looks every 10 steps
     jump, _ = made([1e12], rules, lambda made: 1 / (1 + made.clamp_max(10)).double())
     alone = jump.lengths[0]
     assert max(alone) <= 40
-    jump, _ = made([1e12], rules, lambda made: 0.5 ** made.double())
+    jump, _ = made([1e12], rules, lambda made: 1e6 / (1 + made).double())
     assert jump.lengths[0] == [200] * 3
     both, _ = made([1e12, 0.05], rules, lambda made: 1 / (1 + made.clamp_max(10)).double())
     assert both.lengths[0] == alone
@@ -114,11 +114,12 @@ def test_images_do_not_wait_for_each_other() -> None:
         ({"searches": -1}, "searches"),
         ({"initial": 0.0}, "initial"),
         ({"initial": math.inf}, "initial"),
+        ({"refine": -1}, "refine"),
         ({"confidence": -1.0}, "confidence"),
         ({"confidence": math.nan}, "confidence"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changed: dict[str, float], argument: str) -> None:
-    settings = {"steps": 10, "searches": 9, "initial": 0.01, "confidence": 0.0, "stop": True} | changed
+    settings = {"steps": 10, "searches": 9, "initial": 0.01, "confidence": 0.0, "stop": True, "refine": 3} | changed
     with pytest.raises(ArgumentError, match=f"^{argument}="):
         Rules(**settings)  # type: ignore[arg-type]

@@ -15,7 +15,6 @@ from atodds import norms
 from atodds.attacks.constants import Rules, above_zero, in_norm, search
 from atodds.attacks.leaving import without
 from atodds.attacks.pool import Balls, opened
-from atodds.attacks.refinement import closer
 from atodds.oracle import Oracle
 from atodds.threat import Threat
 
@@ -39,7 +38,7 @@ def carlini_wagner(
 ) -> Tensor:
     """C&W in l2: the closest fooling image by Adam, at one constant after another between distance and miss.
 
-    At most steps·searches gradients and one more forward pass an image.
+    At most steps·searches + refine + 1 gradients, and one more forward pass, an image.
 
     Args:
         model: images in [0, 1] -> logits, or an oracle.
@@ -57,6 +56,7 @@ def carlini_wagner(
         lr: Adam's.
         initial: the first constant.
         stop: go on to the next constant when the loss has stopped falling; False makes every step.
+        refine: steps at the end from what was found onto the linearised boundary; 0 leaves it as it is.
 
     Returns:
         (N, C, H, W) images in the box, and in the ball where there is one: the closest that fools by `confidence`. The
@@ -65,12 +65,11 @@ def carlini_wagner(
     Raises:
         ArgumentError: bad images, labels, targets or settings; a threat in another norm.
     """
-    rules = Rules(steps, searches, initial, confidence, stop)
+    rules = Rules(steps, searches, initial, confidence, stop, refine)
     above_zero(lr=lr)
     with opened(model, images, labels, threat, targets, ids) as pool:
         in_norm(pool, "l2", "C&W")
         search(pool, partial(_Tanh.at, lr=lr), rules)
-        closer(pool, confidence, refine)
         return pool.settled(images)
 
 

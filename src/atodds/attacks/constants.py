@@ -21,6 +21,7 @@ from atodds import norms
 from atodds.attacks import losses
 from atodds.attacks.leaving import without
 from atodds.attacks.pool import Pool, positive
+from atodds.attacks.refinement import closer
 from atodds.errors import ArgumentError
 from atodds.oracle import Gradients, Objective
 from atodds.threat import Norm
@@ -43,6 +44,7 @@ class Rules:
         initial: the first one.
         confidence: by how much the margin must exceed 0.
         stop: go on to the next constant when the loss has stopped falling.
+        refine: steps onto the boundary at the end.
 
     Raises:
         ArgumentError: one of them is out of its range.
@@ -53,12 +55,15 @@ class Rules:
     initial: float
     confidence: float
     stop: bool
+    refine: int
 
     def __post_init__(self) -> None:
         positive(steps=self.steps, searches=self.searches)
         above_zero(initial=self.initial)
         if not 0 <= self.confidence < math.inf:
             raise ArgumentError("confidence", self.confidence, "not a margin", "Give 0 or more, such as 20.")
+        if not isinstance(self.refine, int) or self.refine < 0:
+            raise ArgumentError("refine", self.refine, "not a number of times", "Give a whole number, 0 or more.")
 
     @property
     def stretch(self) -> int:
@@ -110,10 +115,11 @@ def search(pool: Pool, descent: Callable[[Tensor], Descent], rules: Rules) -> No
 
     while len(state.rows):
         _stretch(pool, reach, going, state, rules)
-        ended = state.turned(going, rules)
+        ended = state.turned(rules)
         if ended.any():
             going.restart(ended)
             state.drop(state.tried == rules.searches, going)
+    closer(pool, rules.confidence, rules.refine)
 
 
 def _stretch(pool: Pool, reach: Objective, descent: Descent, state: "_State", rules: Rules) -> None:
@@ -197,7 +203,7 @@ class _State:
         self.hit |= reached
         return near
 
-    def turned(self, descent: Descent, rules: Rules) -> Tensor:
+    def turned(self, rules: Rules) -> Tensor:
         """(n,) which images go on to their next constant."""
         mean = self.total / rules.stretch
         ended = self.step > rules.steps - rules.stretch

@@ -16,7 +16,6 @@ from atodds import norms
 from atodds.attacks.constants import Rules, above_zero, in_norm, search
 from atodds.attacks.leaving import without
 from atodds.attacks.pool import Balls, opened
-from atodds.attacks.refinement import closer
 from atodds.errors import UnknownNameError
 from atodds.oracle import Oracle
 from atodds.threat import Threat
@@ -45,7 +44,7 @@ def elastic_net(
 ) -> Tensor:
     """EAD: the closest fooling image in l1 by shrinkage, at one constant after another between distance and miss.
 
-    At most steps·searches gradients and one more forward pass an image.
+    At most steps·searches + refine + 1 gradients, and one more forward pass, an image.
 
     Args:
         model: images in [0, 1] -> logits, or an oracle.
@@ -65,6 +64,7 @@ def elastic_net(
         lr: of the first step; it falls with the root of the steps that are left.
         initial: the first constant.
         stop: go on to the next constant when the loss has stopped falling; False makes every step.
+        refine: steps at the end from what was found onto the linearised boundary; 0 leaves it as it is.
 
     Returns:
         (N, C, H, W) images in the box, and in the ball where there is one: the closest that fools by `confidence`. The
@@ -74,14 +74,13 @@ def elastic_net(
         ArgumentError: bad images, labels, targets or settings; a threat in another norm.
         UnknownNameError: no such rule.
     """
-    rules = Rules(steps, searches, initial, confidence, stop)
+    rules = Rules(steps, searches, initial, confidence, stop, refine)
     above_zero(lr=lr, beta=beta)
     if rule not in get_args(Rule):
         raise UnknownNameError.among("rule", rule, get_args(Rule))
     with opened(model, images, labels, threat, targets, ids) as pool:
         in_norm(pool, "l1", "EAD")
         search(pool, partial(_Shrinkage.at, rule=rule, beta=beta, lr=lr, steps=steps), rules)
-        closer(pool, confidence, refine)
         return pool.settled(images)
 
 

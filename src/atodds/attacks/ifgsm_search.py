@@ -73,7 +73,7 @@ def ifgsm_search(
             tried = eps[rows]
             hit, reached = _tried(pool, rows, tried, steps=steps, loss=loss, stop=stop)
             low[rows] = torch.where(hit, low[rows], tried)
-            high[rows] = torch.where(hit, reached, high[rows])
+            high[rows] = torch.where(hit, reached if stop else tried, high[rows])
             eps = torch.where(high.isinf(), 2 * eps, (low + high) / 2).minimum(most)
             done = torch.where(hit, pool.eps[rows].isfinite(), high[rows].isinf() & (tried == most[rows]))
             rows = rows[~done]

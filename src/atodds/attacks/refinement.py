@@ -1,13 +1,12 @@
 """The last digits of a distance: proposals that fool are moved to the nearest point of their boundary.
 
 The boundary is taken as a plane, through the gradient of the margin at a point next to it; the point of that plane
-which is nearest to the image, within the box, is known exactly. A proposal goes there, or part of the way, as long as it
-still fools and comes closer: sequential linear programming in l1, quadratic in l2, with a step that is halved where it
-misses. On a linear model the first step gives the closest fooling image of that class.
+which is nearest to the image, within the box, is known exactly. A proposal goes there, or part of the way, as long as
+it still fools and comes closer: sequential linear programming in l1, quadratic in l2, with a step that is cut to a
+quarter where it misses. On a linear model the first step gives the closest fooling image of the class that was reached.
 """
 
 import torch
-from torch import Tensor
 
 from atodds import norms
 from atodds.attacks import losses
@@ -32,7 +31,7 @@ def closer(pool: Pool, confidence: float, steps: int) -> None:
     seen = pool.oracle.gradients(points.view(-1, *shape), wanted, pool.ids[rows])
     gaps, normals, share = seen.objective - confidence, seen.gradient.flatten(1), torch.ones_like(size)
     for _ in range(steps):
-        change = torch.linalg.vecdot(normals, points - images) - gaps.to(points.dtype)
+        change = (torch.linalg.vecdot(normals, points - images) - gaps.to(points.dtype)).nan_to_num_()
         nearest = toward(images, normals, change, pool.norm).mul_(1 + _BEYOND).add_(images)
         tried = torch.lerp(points, nearest, share[:, None]).clamp_(0, 1)
         seen = pool.oracle.gradients(tried.view(-1, *shape), wanted, pool.ids[rows])
