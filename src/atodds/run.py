@@ -59,7 +59,8 @@ def evaluate(
         images: an ImageSet, or a pair (images, labels) as for `ImageSet.from_arrays`.
         norm: "linf", "l2" or "l1".
         eps: a number, text ("8/255"), a range ("0:8/255:1/255"), or a list of these.
-        attacks: a preset or attacks by name ("fgsm,pgd(steps=100)"), in the order in which they run.
+        attacks: a preset or attacks by name ("fgsm,pgd(steps=100),pgd(target=random)"), in the order in which they
+            run. Minimum-norm attacks run once; the budgets then only say where curves are read.
         out: folder or bucket of the run; a new temporary folder where left out.
         seed: decides every random draw, with each image's id.
         precision: "bfloat16" or "float16" attacks in it; verdicts are always in the model's own precision.

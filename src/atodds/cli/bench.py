@@ -11,7 +11,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from torch import nn
 
 from atodds import models
@@ -303,7 +303,8 @@ def _show_distances(run: Run, console: Console) -> None:
         for one in result.distances()
         if one.attack in set(made["attack"])
     }
-    table = Table("attack", "model", "success", f"mean {norm} distance", box=None, pad_edge=False)
+    attack = Column("attack", overflow="fold")  # settings tell attacks apart: none may be cut off
+    table = Table(attack, "model", "success", f"mean {norm} distance", box=None, pad_edge=False)
     for who, said in sorted(found.items(), key=lambda item: asked.index(item[0][0])):
         table.add_row(*map(escape, (*who, *said)))
     console.print("\nOver the images that each model has right, with 95 % intervals", highlight=False)
