@@ -39,7 +39,8 @@ def lead(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """(N,) by how much another class than the label leads."""
     logits = model(images)
     others: Tensor = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-    return others - logits.gather(1, labels[:, None])[:, 0]
+    ahead: Tensor = others - logits.gather(1, labels[:, None])[:, 0]
+    return ahead
 
 
 def test_without_early_ends_it_is_the_cw_of_foolbox_image_by_image() -> None:

@@ -173,7 +173,7 @@ def test_each_finds_the_closest_point_of_a_sphere() -> None:
     }
     for norm in ("l2", "linf"):
         assert bool((model(found[norm]).argmax(1) == 1).all())
-        ratio = norms.distance(found[norm], images, norm) / model.distances(images, norm)  # type: ignore[arg-type]
+        ratio = norms.distance(found[norm], images, norm) / model.distances(images, norm)
         assert float(ratio.min()) >= 1 - 1e-9
         assert float(ratio.max()) <= CLOSE
 
@@ -196,7 +196,7 @@ def test_targets_are_reached_at_the_distance_of_their_class() -> None:
     labels = model(images).argmax(1)
     targets = (labels + 1 + torch.arange(24) % 3) % 4
     for attack, norm in ((carlini_wagner, "l2"), (elastic_net, "l1")):
-        found = attack(model, images, labels, targets=targets, steps=100, searches=6)  # type: ignore[operator]
+        found = attack(model, images, labels, targets=targets, steps=100, searches=6)
         assert torch.equal(model(found).argmax(1), targets)
         least = model.distances(images, labels, norm).gather(1, targets[:, None])[:, 0]  # type: ignore[arg-type]
         ratio = norms.distance(found, images, norm) / least

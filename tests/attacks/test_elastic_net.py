@@ -79,4 +79,4 @@ def test_bad_settings_are_refused() -> None:
         elastic_net(model, images, labels, rule="en")  # type: ignore[arg-type]
     for settings, argument in (({"beta": 0.0}, "beta"), ({"lr": -1.0}, "lr"), ({"threat": "l2"}, "threat")):
         with pytest.raises(ArgumentError, match=f"^{argument}="):
-            elastic_net(model, images, labels, **settings)  # type: ignore[arg-type]
+            elastic_net(model, images, labels, **settings)

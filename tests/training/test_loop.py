@@ -212,10 +212,11 @@ def test_nothing_is_printed_or_logged(capfd: pytest.CaptureFixture[str], caplog:
 
 def test_the_bar_shows_where_training_is() -> None:
     screen = StringIO()
-    with bar("[red] net", Console(file=screen, force_terminal=True, width=140)) as show:
-        show(Progress(3, 4, 5, 10, 0.25, 0.875, 7.0, 3.0))
+    with bar("[red] net", Console(file=screen, force_terminal=True, width=160)) as show:
+        show(Progress(3, 4, 5, 10, 0.25, 0.875, 7.0, 3.0, 0.75))
     shown = screen.getvalue()
     assert "[red] net" in shown
     assert "epoch 3/4" in shown
     assert "loss 0.250" in shown
-    assert "87.5 %" in shown
+    assert "accuracy 87.5 %" in shown
+    assert "validation 75.0 %" in shown

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from atodds.analysis.accuracy import CLEAN, Integers, distances, reach, rows_of
+from atodds.analysis.accuracy import CLEAN, Integers, reach, rows_of
 from atodds.analysis.intervals import Floats, Rate, wilson
 from atodds.analysis.numbers import significant
 from atodds.analysis.resampling import RESAMPLES, bounds, resampled
+from atodds.analysis.together import together
 from atodds.errors import ArgumentError, EmptyDataError
 from atodds.threat import EpsLike, parse_eps, parse_norm
 
@@ -126,18 +127,14 @@ def common_images(table: pl.DataFrame, models: Sequence[str] | None = None) -> I
 
     Raises:
         EmptyDataError: no verdicts, or no such image.
-        UnknownNameError, ArgumentError: as for `accuracy.distances`.
+        UnknownNameError, ArgumentError: as for `together.together`.
     """
-    names = table["model"].unique(maintain_order=True).to_list() if models is None else list(models)
-    if not names:
-        raise EmptyDataError("The table holds no verdicts. Evaluate a model first.")
-    found: Integers | None = None
-    for name in names:
-        seen = distances(table, name, "linf")
-        right = seen.image[seen.correct]
-        found = right if found is None else np.intersect1d(found, right, assume_unique=True)
-    if found is None or not found.size:
-        raise EmptyDataError(f"No image is classified rightly by all of {', '.join(names)}. Leave out the weakest.")
+    seen = together(table, "linf", models)
+    found = seen.image[seen.correct.all(1)]
+    if not found.size:
+        raise EmptyDataError(
+            f"No image is classified rightly by all of {', '.join(seen.models)}. Leave out the weakest."
+        )
     return found
 
 

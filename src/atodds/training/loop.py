@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from atodds.data.images import ImageSet
 from atodds.errors import ModelError
@@ -25,8 +24,8 @@ from atodds.models.networks import build, complete
 from atodds.training import device as devices
 from atodds.training import state as states
 from atodds.training.feed import Feed
-from atodds.training.objectives import OBJECTIVES, Lowered
-from atodds.training.recipe import SCHEDULES, Recipe
+from atodds.training.fitting import Fitting, Tally, laid_out
+from atodds.training.recipe import Recipe
 from atodds.training.state import Epoch, State
 from atodds.training.validation import Validation
 
@@ -115,7 +114,7 @@ def train(
     mean, std = feed.statistics()
     classifier = Classifier(module, mean=mean, std=std, name=name, card=replace(card, mean=mean, std=std))
     _fit(classifier, feed, recipe, devices.fabric(place, recipe.precision), checks, folder, kept, on_progress)
-    return _laid_out(classifier.cpu(), torch.contiguous_format).eval()
+    return laid_out(classifier.cpu(), torch.contiguous_format).eval()
 
 
 def _fit(
@@ -129,33 +128,20 @@ def _fit(
     on_progress: Callable[[Progress], None] | None,
 ) -> None:
     """Train a classifier in place, from where it was kept."""
-    # With channels last in memory, convolutions are up to 1.7 times as fast, and none was seen to be slower.
-    model = devices.Rounding(_laid_out(classifier.to(fabric.device), torch.channels_last), fabric).train()
-    optimizer = torch.optim.SGD(
-        classifier.parameters(),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.momentum > 0,
-    )
+    fitting = Fitting.of(classifier, recipe, fabric)
     epochs: list[Epoch] = []
     if kept is not None:
-        kept.into(classifier, optimizer)
+        kept.into(classifier, fitting.optimizer)
         epochs.extend(kept.epochs)
     if folder is not None:  # which takes an empty folder, and ends what a kill left half done
-        states.keep(folder, classifier, State.of(classifier, optimizer, checks.fingerprint, epochs))
+        states.keep(folder, classifier, State.of(classifier, fitting.optimizer, checks.fingerprint, epochs))
     feed = feed.to(fabric.device)
     clock = _Clock(recipe.epochs, feed.batches(recipe), len(epochs), on_progress)
     with devices.repeatable(fabric.device):
         for number in range(len(epochs), recipe.epochs):
             began, last = time.perf_counter(), epochs[-1].validation if epochs else None
             tally = Tally.empty(fabric.device)
-            for lowered in OBJECTIVES[recipe.objective].follow(model, feed.epoch(recipe, number)):
-                for group in optimizer.param_groups:
-                    group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](lowered.batch.done)
-                optimizer.zero_grad()
-                fabric.backward(lowered.loss)
-                optimizer.step()
+            for lowered in fitting.epoch(feed, number):
                 tally.add(lowered)
                 clock.tell(number, lowered.batch.number, tally, last)
             loss, accuracy = tally.means()
@@ -167,41 +153,7 @@ def _fit(
             score = checks.accuracy(classifier, fabric.device)
             epochs.append(Epoch(number + 1, loss, accuracy, score, time.perf_counter() - began))
             if folder is not None:
-                states.keep(folder, classifier, State.of(classifier, optimizer, checks.fingerprint, epochs))
-
-
-def _laid_out(classifier: Classifier, how: torch.memory_format) -> Classifier:
-    """The classifier, its convolutions' weights laid out in memory one way or the other."""
-    for parameter in classifier.parameters():
-        if parameter.ndim == 4:
-            # Not contiguous(): that leaves weights of a single channel, and so the maps behind them, as they are.
-            parameter.data = parameter.data.to(memory_format=how)
-    return classifier
-
-
-@dataclass
-class Tally:
-    """Sums over an epoch so far, kept on the device, so that nothing waits for them until they are asked for."""
-
-    loss: Tensor
-    hits: Tensor
-    seen: int = 0
-
-    @classmethod
-    def empty(cls, device: torch.device) -> "Tally":
-        """Nothing seen yet."""
-        return cls(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
-
-    def add(self, lowered: Lowered) -> None:
-        """Count a batch."""
-        labels = lowered.batch.labels
-        self.seen += len(labels)
-        self.loss += lowered.loss.detach() * len(labels)
-        self.hits += (lowered.logits.detach().argmax(1) == labels).sum()
-
-    def means(self) -> tuple[float, float]:
-        """Loss and accuracy."""
-        return float(self.loss) / self.seen, int(self.hits) / self.seen
+                states.keep(folder, classifier, State.of(classifier, fitting.optimizer, checks.fingerprint, epochs))
 
 
 class _Clock:

@@ -36,7 +36,13 @@ def bar(title: str, console: Console | None = None) -> Iterator[Callable[[loop.P
                 completed=(progress.epoch - 1) * progress.steps + progress.step,
                 total=progress.epochs * progress.steps,
                 epoch=f"{progress.epoch}/{progress.epochs}",
-                means=f"loss {progress.loss:.3f}  accuracy {100 * progress.accuracy:.1f} %",
+                means=_means(progress),
             )
 
         yield show
+
+
+def _means(progress: loop.Progress) -> str:
+    """The numbers so far, in words."""
+    means = f"loss {progress.loss:.3f}  accuracy {100 * progress.accuracy:.1f} %"
+    return means if progress.validation is None else f"{means}  validation {100 * progress.validation:.1f} %"

@@ -198,7 +198,7 @@ def opened(folder: Path, card: Card, validation: str) -> State | None:
         differing.append("validation images")
     if differing:
         raise OtherPlanError(
-            f"{folder} holds the training of another network: {'; '.join(differing)}. Choose another folder, or give "
+            f"{folder} holds another training: {'; '.join(differing)}. Choose another folder, or give "
             "the same words as before."
         )
     return found
