@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import atodds
 from atodds.data import ImageSet
-from atodds.errors import ArgumentError, ThreatError, UnknownNameError
+from atodds.errors import ArgumentError, EmptyDataError, ThreatError, UnknownNameError
 from atodds.evaluation.store import Store
 from atodds.run import Run
 from atodds.threat import EpsSpec
@@ -164,3 +164,33 @@ def test_nothing_is_said_of_budgets_that_no_attack_was_given(tmp_path: Path) -> 
     for ask in (lambda: run.robust_accuracy(0.2), lambda: run.curve([0.05, 0.2]), lambda: run.per_class(0.2)):
         with pytest.raises(ThreatError, match=r"eps='0\.2': no attack of this run went beyond 0\.1"):
             ask()
+
+
+def test_distances_are_told_attack_by_attack_over_the_images_that_count(run: Run) -> None:
+    found = run.distances()
+    assert [one.attack for one in found] == list(run.store.manifest.attacks)
+    assert found[0].on_all
+    assert found[0].success.n == 5
+    fooled = run.table.filter(pl.col("fooled"), pl.col("attack") == found[0].attack)
+    nearest = fooled.group_by("image").agg(pl.col("linf").min())["linf"]
+    assert found[0].linf is not None
+    assert found[0].linf.mean == pytest.approx(nearest.mean())
+    few = run.distances(images=[1])  # which only the first attack was made on
+    assert [(one.attack, one.success.n) for one in few] == [("fgsm(loss=margin)", 1)]
+    with pytest.raises(EmptyDataError):
+        run.distances(images=[5])
+    with pytest.raises(ThreatError):
+        run.distances(eps="8")
+
+
+def test_images_that_all_models_have_right_are_named_by_model(pixels: Tensor) -> None:
+    class Turned(Darker):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).flip(1)
+
+    run = atodds.evaluate({"first": Darker(), "second": Turned()}, (pixels, LABELS), eps=0.02, attacks="fgsm")
+    assert run.common_images(["first"]).tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(EmptyDataError, match="classified rightly by all of first"):
+        run.common_images()
+    with pytest.raises(UnknownNameError):
+        run.common_images(["third"])

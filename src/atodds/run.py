@@ -145,7 +145,7 @@ class ModelResult:
     def distances(
         self, *, images: npt.ArrayLike | None = None, eps: EpsLike | None = None
     ) -> tuple[AttackDistortion, ...]:
-        """Success rate and distances of each attack, in l0, l1, l2 and linf.
+        """Success rate and distances of each attack that was made on any of the images, in l0, l1, l2 and linf.
 
         Args:
             images: ids of those that count, such as `Run.common_images`; None for all that the model has right.
@@ -156,8 +156,9 @@ class ModelResult:
             ThreatError: a budget that means nothing.
         """
         manifest, table = self.store.manifest, self.store.table()
-        made = set(table.filter(pl.col("model") == self.info.id)["attack"].unique())
-        attacks = [name for name in manifest.attacks if name in made]
+        counts = pl.lit(True) if images is None else pl.col("image").is_in(np.asarray(images).tolist())
+        made = table.filter(pl.col("model") == self.info.id, pl.col("clean") == pl.col("label"), counts)["attack"]
+        attacks = [name for name in manifest.attacks if name in set(made.unique())]
         return analysis.attack_distortions(table, self.info.id, manifest.norm, attacks=attacks, images=images, eps=eps)
 
     def lower_upper(self) -> tuple[LowerUpper, ...]:
