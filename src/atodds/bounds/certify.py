@@ -126,7 +126,7 @@ def _reasons(row: dict[str, float]) -> tuple[str, ...]:
     ]
     low = row.get("low", np.nan)
     if low <= upper:
-        said.append(f"Its interval reaches down to {low:.3g}: the draw of the samples explains it.")
+        said.append(f"Its interval reaches down to {low:.3g}: the draw of the samples may explain it.")
     elif low > upper:
         said.append(f"Its interval ends at {low:.3g}, still above: no sample fell where gradients are large.")
     if row.get("p_value", 1.0) < POOR:
