@@ -246,10 +246,13 @@ def faults(rounds=5):
         held = [torch.ones(1_000_000) for _ in range(4)]
         del held
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults(); usual = faults(); hold_memory(); faults(); print(usual, faults())
+start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+faults(); usual = faults(); hold_memory(); faults(); print(start, usual, faults())
 """
-    usual, held = map(
+    start, usual, held = map(
         int, subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=True).stdout.split()
     )
+    if start == 0:
+        pytest.skip("this kernel counts no page faults: a process that has loaded torch shows none")
     assert held < 200
     assert usual > 10 * held + 1000
