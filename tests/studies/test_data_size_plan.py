@@ -63,9 +63,19 @@ def test_the_six_curves_of_the_cifar_figure_are_usual_for_the_paper() -> None:
 @pytest.mark.parametrize("preset", EFFORTS)
 def test_every_attack_of_a_preset_can_be_read(preset: str) -> None:
     effort = EFFORTS[preset]
-    assert registry.parse(effort.l2, "l2")[0].attack.minimum_norm
+    for attack in (effort.l2, effort.dark):
+        assert registry.parse(attack, "l2")[0].attack.minimum_norm
     assert registry.parse(effort.linf, "linf")[0].attack.minimum_norm
     assert not registry.parse(effort.fixed, "linf")[0].attack.minimum_norm
+
+
+def test_black_grounds_have_longer_steps_where_there_are_few() -> None:
+    dark, bright = (
+        planned(DIGITS, data=name, networks=["mlp"], sizes=[50, 100], eps="0.1").effort for name in ("digits", "mine")
+    )
+    assert "lr=0.1" in dark.l2
+    assert "lr" not in bright.l2
+    assert dark.linf == bright.linf
 
 
 def test_all_networks_learn_from_the_same_nested_balanced_subsets() -> None:
