@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from atodds import data
+from atodds.data.images import ImageSet
 from atodds.errors import EmptyDataError
 from atodds.evaluation.conduct import Settings, conduct
-from atodds.studies import data_size
+from atodds.studies import data_size, trainings
 from atodds.studies.data_size import DataSizeStudy, carry_out
-from atodds.studies.data_size_plan import EFFORTS, Plan, Training, planned
+from atodds.studies.data_size_plan import EFFORTS, Plan, planned
+from atodds.training.suites import Entry
 
 TRAIN, TEST = data.load("digits", split="train"), data.load("digits")
 QUIET = Settings(progress=False, keep=False)
@@ -54,20 +56,20 @@ def test_a_study_that_is_stopped_anywhere_ends_with_the_same_numbers(
         assert curve.robustness[norm].common == 12  # X holds nothing that a network of any size has wrong
 
     trained: list[str] = []
-    real_train = data_size._one
+    real_train = trainings._one
 
-    def train_one(job: Training, folder: Path, device: str) -> None:
-        trained.append(job.entry.name)
+    def train_one(entry: Entry, images: ImageSet, folder: Path, device: str) -> None:
+        trained.append(entry.name)
         if len(trained) == 2:
             raise _StoppedError
-        real_train(job, folder, device)
+        real_train(entry, images, folder, device)
 
     def stopped(*arguments: Any) -> Any:
         if arguments[2] == "linf":
             raise _StoppedError
         return conduct(*arguments)
 
-    monkeypatch.setattr(data_size, "_one", train_one)
+    monkeypatch.setattr(trainings, "_one", train_one)
     monkeypatch.setattr(data_size, "conduct", stopped)
     for _ in range(2):  # within the trainings, then between the attacks
         with pytest.raises(_StoppedError):

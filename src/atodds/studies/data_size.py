@@ -10,12 +10,8 @@ Subsets, trainings, predictions and attacks are jobs whose results are kept, so 
 """
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,20 +31,15 @@ from atodds.errors import EmptyDataError
 from atodds.evaluation.conduct import Settings, conduct
 from atodds.evaluation.store import Store
 from atodds.studies.compare_models import budgets
-from atodds.studies.data_size_plan import Plan, Training, Variant
+from atodds.studies.data_size_plan import Plan, Variant
 from atodds.studies.predictions import predictions
+from atodds.studies.trainings import OnDone, train_missing
 from atodds.threat import Norm
 from atodds.training.kept import made
 
 NETWORKS = "networks"
 """Where the checkpoints lie, in the folder of the study."""
 NORMS: tuple[Norm, ...] = ("l2", "linf")
-
-
-class OnDone(Protocol):
-    """Called with what is ready, and how many of how many are."""
-
-    def __call__(self, name: str, done: int, of: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -109,7 +100,8 @@ def carry_out(
     """
     where = device or torch.device("cpu")
     jobs = [training for variant in plan.variants for training in plan.trainings(variant)]
-    _train(jobs, Path(place) / NETWORKS, settings.workers, where, trained)
+    jobs.sort(key=lambda job: -job.size)
+    train_missing(jobs, Path(place) / NETWORKS, workers=settings.workers, device=where.type, told=trained)
     curves = []
     for done, variant in enumerate(plan.variants, 1):
         curves.append(_curve(plan, variant, test, Path(place), settings, where))
@@ -185,44 +177,3 @@ def _drawn(test: ImageSet, rows: np.ndarray, limit: int, seed: int) -> ImageSet:
 
 def _rate(right: Bools) -> Rate:
     return wilson(int(right.sum()), len(right))
-
-
-def _train(jobs: Sequence[Training], folder: Path, workers: int, device: torch.device, told: OnDone | None) -> None:
-    """Train what is missing, the largest first, `workers` at a time; each is kept as soon as it is done."""
-    missing = sorted((job for job in jobs if not _file(job, folder).is_file()), key=lambda job: -job.size)
-    done = len(jobs) - len(missing)
-
-    def ready(job: Training) -> None:
-        nonlocal done
-        done += 1
-        if told is not None:
-            told(job.entry.name, done, len(jobs))
-
-    if workers == 1 or len(missing) < 2:
-        for job in missing:
-            _one(job, folder, device.type)
-            ready(job)
-        return
-    waiting, running = list(missing), dict[Future[None], Training]()
-    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:
-        try:
-            while waiting or running:
-                # Only what runs is sent, so that not all subsets lie in the queue at once.
-                while waiting and len(running) < workers:
-                    job = waiting.pop(0)
-                    running[pool.submit(_one, job, folder, device.type)] = job
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()
-                    ready(running.pop(future))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _one(job: Training, folder: Path, device: str) -> None:
-    made(job.entry, job.images, folder, device=device)
-
-
-def _file(job: Training, folder: Path) -> Path:
-    return folder / f"{job.entry.name}.safetensors"
