@@ -59,6 +59,9 @@ class Clock:
     def perf_counter(self) -> float:
         return self.now
 
+    def thread_time(self) -> float:
+        return self.now
+
     def work(self, batch: slice, last: bool) -> None:
         count = batch.stop - batch.start
         self.batches.append(count)
@@ -99,6 +102,30 @@ def test_the_first_pass_of_all_is_not_counted(monkeypatch: pytest.MonkeyPatch) -
     slow = iter([10.0])
     size, _ = found(monkeypatch, lambda n: next(slow, 0.0) * 0.01 + 1e-6 + 1e-4 * n, [1000] * 20)
     assert size == 16
+
+
+def test_pools_that_are_hardly_larger_than_a_batch_go_through_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    size, clock = found(monkeypatch, lambda n: 3e-3 + 1e-4 * n, [71] * 20)
+    assert size == 64  # which two batches of 36 would have said nothing about
+    assert clock.batches[-1] == 71
+    assert cut(Batching(BatchSizes(64, 64)), 80) == [80]
+    assert cut(Batching(BatchSizes(64, 64)), 81) == [41, 40]
+    assert cut(Batching(64), 71) == [36, 35]  # what was asked for is never exceeded
+
+
+def test_the_work_of_others_on_the_machine_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of more than a millisecond loses the processor for as long again, on the wall's clock alone."""
+
+    class Shared(Clock):
+        def perf_counter(self) -> float:
+            return self.now + sum(self.seconds(count) for count in self.batches if self.seconds(count) > 1e-3)
+
+    clock, sizes = Shared(lambda n: 3e-4 + 1e-5 * n), Batching()
+    monkeypatch.setattr(batching, "time", clock)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    for _ in range(20):
+        sizes.run("forward", 1000, CPU, clock.work)
+    assert sizes.sizes.forward == 256
 
 
 def test_a_slow_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:

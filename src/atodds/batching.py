@@ -26,6 +26,8 @@ NEARLY = 0.95
 """A smaller batch is taken when it does this share of the fastest one's images a second."""
 ENOUGH = 0.75
 """A batch that is filled to this share is timed for a full one."""
+SLACK = 1.25
+"""A pool that is no larger than this many batches of the size that was found goes through at once."""
 WORTHWHILE = 0.5
 """Batches above one that does less than this share are not tried again."""
 
@@ -114,8 +116,8 @@ class Batching:
     """Cuts positions 0..n-1 into batches and runs them.
 
     Args:
-        size: images at once: a number for both kinds of pass, with images as they come; or None to find both numbers,
-            and how images had better lie in memory, by measuring the passes that are asked for.
+        size: images at once: a number for both kinds of pass, at most so many, with images as they come; or None to
+            find both numbers, and how images had better lie in memory, by measuring the passes that are asked for.
 
     Raises:
         ArgumentError: a number below 1.
@@ -124,6 +126,7 @@ class Batching:
     def __init__(self, size: int | BatchSizes | None = None) -> None:
         self._searches: dict[Kind, _Search] = {"forward": _Search(), "gradient": _Search()}
         self._layouts: dict[Kind, _Layout] = {"forward": _Layout(), "gradient": _Layout()}
+        self._strict = isinstance(size, int)
         if size is not None:
             sizes = size if isinstance(size, BatchSizes) else BatchSizes(size, size)
             for images in (sizes.forward, sizes.gradient):
@@ -174,6 +177,7 @@ class Batching:
         while start < count:
             left = count - start
             size = search.size if search.settled or search.wants(left) else search.best
+            size = count if not self._strict and count <= SLACK * size else size
             stop = start + -(-left // -(-left // size))
             if self._fits(search, layout, slice(start, stop), device, work):
                 start = stop
@@ -194,7 +198,8 @@ class Batching:
             if not search.warm:
                 search.limit = LARGEST.get(device.type, LARGEST_ELSEWHERE)
             _wait(device)
-        began = time.perf_counter()
+        clock = _clock(device)
+        began = clock()
         try:
             work(batch, last)
         except (RuntimeError, MemoryError) as error:
@@ -207,7 +212,7 @@ class Batching:
         else:
             if timed:
                 _wait(device)
-                seconds = time.perf_counter() - began
+                seconds = clock() - began
                 (layout if tried else search).record(images, seconds)
             return True
         _release(device)
@@ -216,6 +221,7 @@ class Batching:
             raise ModelError(f"One image does not fit into the memory of {device}: {reason}")
         log.warning("Memory ran out with %d images at once on %s; going on with %d.", 2 * size, device, size)
         search.settle(size)
+        self._strict = True
         return False
 
 
@@ -228,6 +234,12 @@ def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
         return True
     text = str(error).lower()
     return any(sign in text for sign in _SIGNS)
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    """Seconds of this thread where it does all the work: where others use the machine too, the wall's clock is kinder
+    to small batches, which end before their time slice does."""
+    return time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
 def _wait(device: torch.device) -> None:
