@@ -1,6 +1,6 @@
 """Accuracy and robustness of image classifiers, the trade-off between them, and help to choose."""
 
-from atodds import analysis, attacks, bounds, data, models
+from atodds import analysis, attacks, bounds, data, explain, models, theory
 from atodds.analysis import Rate
 from atodds.data import ImageSet
 from atodds.oracle import Oracle
@@ -20,5 +20,7 @@ __all__ = [
     "bounds",
     "data",
     "evaluate",
+    "explain",
     "models",
+    "theory",
 ]
