@@ -135,6 +135,15 @@ def test_a_slow_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     assert size == 256
 
 
+def test_sizes_that_no_pool_fills_do_not_keep_the_others_from_being_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accident = iter([9])
+    size, clock = found(monkeypatch, lambda n: (3e-3 + 1e-4 * n) * (next(accident, 1) if n == 100 else 1), [100] * 20)
+    assert size == 128  # nothing says more of 256
+    assert clock.batches[-1] == 100
+
+
 def test_pools_that_are_too_small_to_measure_are_still_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     size, clock = found(monkeypatch, lambda n: 1e-3 + 1e-4 * n, [5] * 50)
     assert set(clock.batches) == {5}

@@ -46,35 +46,43 @@ class BatchSizes:
 class _Search:
     """Tries batches of 16, 32, ... in rounds, so that a machine that others use too slows all of them alike; then takes
     the smallest that is nearly as fast as the fastest. The first batch of all only warms the model up, a batch that is
-    twice much slower than the fastest is the largest, and so is one that takes long."""
+    twice much slower than the fastest is the largest, and so is one that takes long. A size that no pool has filled is
+    not tried."""
 
     limit: int = LARGEST_ELSEWHERE
     size: int = SMALLEST
     settled: bool = False
-    rounds: int = 0
+    tries: dict[int, int] = field(default_factory=dict)
     rates: dict[int, float] = field(default_factory=dict)
     warm: bool = False
 
-    def wants(self, images: int) -> bool:
-        """Whether the time of a batch of so many images says anything."""
-        return not self.settled and images >= ENOUGH * self.size
+    def trial(self, images: int) -> int | None:
+        """The size whose turn it is, of those that batches of so many images in all fill."""
+        if self.settled:
+            return None
+        open_ = [size for size in self._sizes() if self.tries.get(size, 0) < ROUNDS]
+        filled = [size for size in open_ if _largest(images, size, SLACK) >= ENOUGH * size]
+        return min(filled, key=lambda size: (self.tries.get(size, 0), size), default=None)
 
-    def record(self, images: int, seconds: float) -> None:
-        if not self.wants(images):
-            return
+    def record(self, size: int, images: int, seconds: float) -> None:
+        """The time of a batch of nearly that size."""
         if not self.warm:
             self.warm = True
-            self.limit = self.size if seconds > LONG else self.limit
+            self.limit = size if seconds > LONG else self.limit
             return
-        self.rates[self.size] = max(self.rates.get(self.size, 0.0), images / max(seconds, 1e-9))
-        poor = self.rounds > 0 and self.rates[self.size] < WORTHWHILE * max(self.rates.values())
+        self.tries[size] = self.tries.get(size, 0) + 1
+        self.rates[size] = max(self.rates.get(size, 0.0), images / max(seconds, 1e-9))
+        poor = self.tries[size] > 1 and self.rates[size] < WORTHWHILE * max(self.rates.values())
         if seconds > LONG or poor:  # once is an accident
-            self.limit = min(self.limit, self.size)
-        self.size *= 2
-        if self.size > self.limit:
-            self.size, self.rounds = SMALLEST, self.rounds + 1
-        if self.rounds == ROUNDS:
+            self.limit = min(self.limit, size)
+        if all(self.tries.get(size, 0) >= ROUNDS for size in self._sizes()):
             self.settle(self.best)
+
+    def _sizes(self) -> list[int]:
+        sizes = [SMALLEST]
+        while 2 * sizes[-1] <= self.limit:
+            sizes.append(2 * sizes[-1])
+        return sizes
 
     @property
     def best(self) -> int:
@@ -86,6 +94,12 @@ class _Search:
 
     def settle(self, size: int) -> None:
         self.size, self.settled = size, True
+
+
+def _largest(images: int, size: int, slack: float) -> int:
+    """The largest of the batches of nearly one size that so many images are cut into: all of them, where they are
+    hardly more than one batch."""
+    return images if images <= slack * size else -(-images // -(-images // size))
 
 
 @dataclass
@@ -176,23 +190,23 @@ class Batching:
         layout = self._layouts[kind] if spatial else _Layout(settled=True)
         while start < count:
             left = count - start
-            size = search.size if search.settled or search.wants(left) else search.best
-            size = count if not self._strict and count <= SLACK * size else size
-            stop = start + -(-left // -(-left // size))
-            if self._fits(search, layout, slice(start, stop), device, work):
+            trial = search.trial(left)
+            stop = start + _largest(left, trial or search.best, 1 if self._strict else SLACK)
+            if self._fits(search, trial, layout, slice(start, stop), device, work):
                 start = stop
 
     def _fits(
         self,
         search: _Search,
+        trial: int | None,
         layout: _Layout,
         batch: slice,
         device: torch.device,
         work: Callable[[slice, bool], None],
     ) -> bool:
         images = batch.stop - batch.start
-        tried = not layout.settled and not search.wants(images) and images >= ENOUGH * search.best
-        timed = search.wants(images) or tried
+        tried = not layout.settled and trial is None and images >= ENOUGH * search.best
+        timed = trial is not None or tried
         last = layout.turn if tried or layout.settled else False
         if timed:
             if not search.warm:
@@ -213,7 +227,10 @@ class Batching:
             if timed:
                 _wait(device)
                 seconds = clock() - began
-                (layout if tried else search).record(images, seconds)
+                if trial is None:
+                    layout.record(images, seconds)
+                else:
+                    search.record(trial, images, seconds)
             return True
         _release(device)
         size = images // 2
