@@ -12,7 +12,20 @@ import polars as pl
 from torch import nn
 
 from atodds import analysis, models
-from atodds.analysis import AttackDistortion, AttackShares, ClassCurves, Curve, LowerUpper, Median, Rate
+from atodds.analysis import (
+    AttackDistortion,
+    AttackShares,
+    ClassCurves,
+    Curve,
+    LowerUpper,
+    Median,
+    MixtureFrontier,
+    Rate,
+)
+from atodds.analysis.decision import Decision, decide
+from atodds.analysis.mixtures import mixture_frontiers
+from atodds.analysis.need import Need, parse_need
+from atodds.analysis.together import together
 from atodds.bounds.registry import parse as parse_bounds
 from atodds.data.arrays import ArrayLike
 from atodds.data.images import ImageSet
@@ -284,6 +297,20 @@ class Run:
         """As in `ModelResult`, for a run of one model."""
         return self._only().lower_upper()
 
+    def mixtures(self, eps: EpsSpec | None = None) -> tuple[tuple[MixtureFrontier, ...], ...]:
+        """The line that mixtures trace between each two models of the run, at every budget at which the two differ; no
+        line for a run without mixtures.
+
+        Args:
+            eps: budgets; those of the run where left out.
+
+        Raises:
+            ThreatError: a budget that means nothing, or that no attack was given.
+        """
+        norm, found = self.store.manifest.norm, analysis.mixed_in(self.store.manifest.models)
+        budgets = self.models[0]._attacked(eps) if found else ()
+        return tuple(mixture_frontiers(together(self.table, norm, mixed.models), budgets, mixed) for mixed in found)
+
     @property
     def bounds(self) -> pl.DataFrame:
         """Every lower bound: `atodds.bounds.schema.SCHEMA`. Empty where the run was not asked for any.
@@ -316,6 +343,22 @@ class Run:
     def table(self) -> pl.DataFrame:
         """Every verdict."""
         return self.store.table()
+
+    def choose(
+        self, need: Need | Mapping[str, object], *, brought: Mapping[str, nn.Module] | None = None, seed: int = 0
+    ) -> Decision:
+        """The model of this run that a need is best served by; `atodds.analysis.decide` takes several runs.
+
+        Args:
+            need: a Need, or its words: {"attacked": 0.1, "eps": "4/255", "min_clean": 0.9}.
+            brought: models by name, to be timed where the need limits latency and the run cannot load them.
+            seed: of the bootstrap over images.
+
+        Raises:
+            NeedError: no model meets the need, or the run lacks a measurement, with the command that makes it.
+            ArgumentError, ThreatError, UnknownNameError: a need that means nothing.
+        """
+        return decide([self.store], need if isinstance(need, Need) else parse_need(need), brought=brought, seed=seed)
 
     def report(self, file: str | os.PathLike[str] | None = None) -> Path:
         """Write the page, one file that needs nothing else.

@@ -243,3 +243,30 @@ def test_attacks_that_run_on_every_image_are_told_by_success_and_distance(benche
         told = f"{found.attack} make {found.success} {found.linf}" in said
         assert told == (found.attack != "fgsm")
         assert found.on_all
+
+
+def test_mixtures_stand_between_the_two_models_that_they_are_made_of(benched: Bench, place: Path) -> None:
+    said = benched("nets.py:make", "--mix", "make", "nets.py:other", "--alphas", "0:1:0.5", *SHORT, "--out", "mixed")
+    found = Run.open(place / "mixed")
+    assert [result.info.name for result in found.models] == ["make", "mix(make,other,0.5)", "other"]
+    ((*lines,),) = found.mixtures()
+    assert [(line.by, len(line.points)) for line in lines] == [("outputs", 3)] * len(lines)
+    assert any(line.said in said for line in lines)
+    page = (place / "mixed" / "report.html").read_text(encoding="utf-8")
+    assert "straight line between" in page
+    assert "mix(make,other,0.5)" in page
+
+
+def test_weights_are_interpolated_where_that_is_asked_for(benched: Bench, place: Path) -> None:
+    words = ("--mix", "a=nets.py:make", "b=nets.py:other", "--mix-by", "weights", "--alphas", "0.5", *SHORT)
+    benched(*words, "--out", "mixed")
+    found = Run.open(place / "mixed")
+    assert [result.info.name for result in found.models] == ["a", "mix-weights(a,b,0.5)", "b"]
+    assert {line.by for line in found.mixtures()[0]} == {"weights"}
+
+
+def test_a_mix_that_cannot_be_made_is_told_before_any_attack(benched: Bench, place: Path) -> None:
+    assert "not shares from 0 to 1" in benched("--mix", "a", "b", "--alphas", "0:2:1", *SHORT, status=2)
+    two = ("nets.py:make", "--mix", "make", "make=nets.py:other")
+    assert "another model of this name" in benched(*two, *SHORT, "--out", "mixed", status=2)
+    assert not (place / "mixed").exists()

@@ -17,6 +17,7 @@ import atodds
 from atodds.data import ImageSet
 from atodds.errors import ArgumentError, ModelError, WorkerError
 from atodds.evaluation import progress
+from atodds.evaluation.executor import _redeem, tickets
 from atodds.evaluation.plan import Job
 from atodds.evaluation.runner import Progress
 from atodds.evaluation.store import Store
@@ -99,6 +100,17 @@ def test_a_model_from_a_file_is_loaded_again_by_each_worker(evaluated: Evaluated
     assert workers_of(nets) >= 1  # a quick one may leave nothing for the other
     assert found.table.sort("image", "eps", "attack").equals(expected.table.sort("image", "eps", "attack"))
     assert found.audit == expected.audit
+
+
+def test_a_mixture_of_models_from_a_file_is_put_together_again_by_each_worker(nets: Path) -> None:
+    first, second = (atodds.models.load(f"{nets}:make", mean=mean, std=0.25, name="mine") for mean in (0.4, 0.5))
+    mixed = atodds.models.mixture(first, second, 0.3)
+    again = _redeem("mixed", tickets({"mixed": mixed})["mixed"])
+    assert atodds.models.fingerprint(again) == atodds.models.fingerprint(mixed)
+    assert again is not mixed
+    between = atodds.models.interpolate(first, first, 0.5)
+    with pytest.raises(ArgumentError, match="cannot be sent"):
+        tickets({"between": between})
 
 
 @pytest.mark.slow

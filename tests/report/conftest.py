@@ -28,6 +28,7 @@ class MadeModel:
     accuracy: float
     typical: float
     parameters: int = 269_722
+    source: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,9 @@ def made_run(
     """
     budgets = parse_eps_list(eps, norm)
     infos = tuple(
-        ModelInfo(f"{model.name}@{k:08x}", model.name, f"zoo.py:{model.name}", f"{k:064x}", model.parameters)
+        ModelInfo(
+            f"{model.name}@{k:08x}", model.name, model.source or f"zoo.py:{model.name}", f"{k:064x}", model.parameters
+        )
         for k, model in enumerate(models)
     )
     rows: list[dict[str, object]] = []
@@ -259,8 +262,13 @@ FAMILIES = {name: Traits(name.partition("-")[0], depth, 1000 * depth) for name, 
 
 @pytest.fixture(scope="session")
 def many() -> MadeRun:
-    """Five models of three families, 200 images, 8 budgets, 2 attacks, each alone, and transfers."""
-    models = [MadeModel(name, 0.75 + 0.04 * k, 2.0 - 0.3 * k) for k, name in enumerate(FAMILIES)]
+    """Five models of three families, the third a mixture of the first and the last, 200 images, 8 budgets, 2 attacks,
+    each alone, and transfers."""
+    mixed = "mix(cnn-8@00000000,vgg-11@00000004,0.5)"
+    models = [
+        MadeModel(name, 0.75 + 0.04 * k, 2.0 - 0.3 * k, source=mixed if k == 2 else "")
+        for k, name in enumerate(FAMILIES)
+    ]
     return made_run(
         models,
         n=200,

@@ -66,6 +66,7 @@ def draw_many(many_facts: Facts) -> Draw:
 ROWS = [  # name, section, the run that it is drawn of, its panels, its tables
     ("robust-accuracy", "curves", "two models", 1, 2),
     ("frontier", "tradeoff", "many models", 2, 2),
+    ("mixtures", "tradeoff", "many models", 2, 2),
     ("scaling", "tradeoff", "many models", 1, 2),
     ("factors", "tradeoff", "many models", 3, 4),
     ("classes", "classes", "two models", 2, 3),

@@ -20,6 +20,7 @@ from atodds.analysis.frontier import Dominator, Frontier, FrontierPoint, frontie
 from atodds.analysis.intervals import Difference, Median, Rate, median, paired_bootstrap, wilson
 from atodds.analysis.leaderboard import Entry, published_frontier
 from atodds.analysis.line import Footing, Influence, Line, least_squares
+from atodds.analysis.mixtures import Mixed, MixtureFrontier, MixturePoint, mixed_in, mixture_frontier
 from atodds.analysis.optimality import AttackOptimality, LocalOptimality, Optimalities, Optimality, optimality
 from atodds.analysis.scaling import PublishedFit, Scaling, ScalingPoint, scaling
 from atodds.analysis.together import Distortion
@@ -60,6 +61,9 @@ __all__ = [
     "LowerUpper",
     "MeanRate",
     "Median",
+    "Mixed",
+    "MixtureFrontier",
+    "MixturePoint",
     "Optimalities",
     "Optimality",
     "PublishedFit",
@@ -91,6 +95,8 @@ __all__ = [
     "lower_uppers",
     "median",
     "median_distance",
+    "mixed_in",
+    "mixture_frontier",
     "optimality",
     "paired_bootstrap",
     "pareto",

@@ -3,8 +3,9 @@
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import polars as pl
 import torch
@@ -24,9 +25,10 @@ from atodds.data import load as load_images
 from atodds.data.images import How
 from atodds.errors import ArgumentError
 from atodds.evaluation import executor
+from atodds.models.mixing import parse_alphas, sweep
 from atodds.run import Run, evaluate
 from atodds.threat import parse_eps_list, parse_norm
-from atodds.training.digits import digits_pair
+from atodds.training.digits import RECIPES, digits_pair
 from atodds.training.progress import bar
 
 _RANGES = {
@@ -52,6 +54,21 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    mix: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="A B",
+            help="Also mix two models, named above or written like them, at each of --alphas.",
+            show_default="none",
+        ),
+    ] = None,
+    alphas: Annotated[
+        str, typer.Option(help="Shares of the second model of --mix: 0.5, a list, or start:stop:step.")
+    ] = "0:1:0.1",
+    mix_by: Annotated[
+        Literal["outputs", "weights"],
+        typer.Option(help="What --mix mixes: probabilities, or the weights of two networks of one architecture."),
+    ] = "outputs",
     data: Annotated[
         str, typer.Option(help="A data set by name (digits, mnist, cifar10), or a file or folder.")
     ] = "digits",
@@ -147,8 +164,11 @@ def bench(
     atodds bench zoo.py:resnet20 --data cifar10 --norm l2 --eps 0.25,0.5 --attacks "pgd(steps=100,restarts=5)"
 
     atodds bench a.py:make b.py:make --data mnist --norm l2 --attacks "carlini_wagner(target=random)" --transfer
+
+    atodds bench --mix zoo.py:resnet20 zoo.py:robust --alphas 0:1:0.1 --data cifar10 --eps 1/255,2/255
     """
     console = Console()
+    shares = parse_alphas(alphas)
     budgets = eps or _budgets(data, norm)
     parse_bounds(bounds)
     registry.parse(attacks, parse_norm(norm))  # words that mean nothing are found before anything is trained or read
@@ -158,7 +178,11 @@ def bench(
     executor.hold_memory()
     place = out or f"runs/{Path(data).stem}-{norm}"
     images = load_images(data, root=root, split=split, limit=limit, how=how, size=size)
-    brought = _brought(specs or [], data, place, mean, std, trust_pickle, resize, console)
+    own = bool(mix) and not specs and not set(mix or ()) <= set(RECIPES)
+    brought = {} if own else _brought(specs or [], data, place, mean, std, trust_pickle, resize, console)
+    if mix:
+        pair = _ends(mix, brought, mean, std, trust_pickle, resize)
+        brought |= {models.name_of(model): model for model in sweep(*pair, shares, by=mix_by)}
     for model in brought.values():
         model.to(chosen)
     console.print(f"Attacking {escape(', '.join(brought))} on {chosen}: {escape(_named(images))}", highlight=False)
@@ -187,6 +211,23 @@ def _brought(
             raise ArgumentError("MODEL", "none", f"nothing to attack on {data}", "Name a model, such as nets.py:make.")
         return _digits(place, console)
     return named_models(specs, mean, std, trust_pickle, resize=resize)
+
+
+def _ends(
+    mix: tuple[str, str],
+    brought: Mapping[str, nn.Module],
+    mean: str | None,
+    std: str | None,
+    trust_pickle: bool,
+    resize: bool,
+) -> tuple[nn.Module, nn.Module]:
+    """The two models of --mix: those that are there under this name, or else those that it names."""
+    new = named_models([spec for spec in mix if spec not in brought], mean, std, trust_pickle, resize=resize)
+    if known := next((name for name in new if name in brought), None):
+        raise ArgumentError("--mix", known, "another model of this name is there", f"Name it: other={known}")
+    rest = iter(new.values())
+    first, second = (brought[spec] if spec in brought else next(rest) for spec in mix)
+    return first, second
 
 
 def named_models(
@@ -267,15 +308,23 @@ def command_line() -> str:
 
 def _show(run: Run, console: Console) -> None:
     """The numbers, before the page: accuracy and robust accuracy of each model."""
-    table = Table("eps", *(escape(result.info.name) for result in run.models), box=None, pad_edge=False)
-    curves = [result.curve() for result in run.models]
-    for row, budget in enumerate(run.store.manifest.budgets):
-        table.add_row(budget.text, *(str(curve.rates[row]) for curve in curves))
+    budgets, names = run.store.manifest.budgets, [escape(result.info.name) for result in run.models]
+    rates = [[str(rate) for rate in result.curve().rates] for result in run.models]
+    if len(names) > len(budgets):
+        table = Table(Column("model", overflow="fold"), *(budget.text for budget in budgets), box=None, pad_edge=False)
+        for name, row in zip(names, rates, strict=True):
+            table.add_row(name, *row)
+    else:
+        table = Table("eps", *names, box=None, pad_edge=False)
+        for place, budget in enumerate(budgets):
+            table.add_row(budget.text, *(row[place] for row in rates))
     console.print(f"\nRobust accuracy in {run.store.manifest.norm}, with 95 % intervals", highlight=False)
     console.print(table)
     for result in run.models:
         for bound in result.lower_upper():
             console.print(escape(f"{result.info.name}: {bound.beside}"), highlight=False)
+    for found in (line for mixed in run.mixtures() for line in mixed):
+        console.print(f"\n{escape(found.said)}", highlight=False)
     _show_distances(run, console)
     if run.store.manifest.transfers:
         count = len(run.models) * (len(run.models) - 1)

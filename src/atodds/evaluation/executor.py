@@ -4,6 +4,7 @@ Every worker writes its own shards into the run's folder, so a worker that dies 
 """
 
 import ctypes
+import io
 import multiprocessing
 import os
 import pickle
@@ -12,7 +13,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -126,10 +127,9 @@ def _ended(heard: bool) -> WorkerError:
 
 @dataclass(frozen=True)
 class _Ticket:
-    """How a worker gets a model: as it was sent, or loaded again from where it came from (arguments of models.load)."""
+    """How a worker gets a model: packed, with what cannot be sent loaded again from where it came from."""
 
     module: bytes
-    load: Mapping[str, Any]
     fingerprint: str
     device: str
     double: bool
@@ -184,18 +184,47 @@ def tickets(brought: Mapping[str, nn.Module]) -> dict[str, _Ticket]:
 
 def _ticket(name: str, model: nn.Module) -> _Ticket:
     oracle, fingerprint = Oracle(model, batch_size=1), models.fingerprint(model)
-    place = fingerprint, str(oracle.device), oracle.precision == "float64"
-    if all(_importable(type(module)) for module in model.modules()):
+    problem: Exception | None = None
+    for again in (False, True):
+        packed = io.BytesIO()
         try:
-            return _Ticket(pickle.dumps(model), {}, *place)
+            _Packer(packed, again).dump(model)
         except (pickle.PicklingError, AttributeError, TypeError, RuntimeError) as error:
-            reason = str(error)
-    else:
-        reason = "its code is in a file of its own"
-    if not isinstance(model, models.Classifier) or not model.source:
-        way_out = "Give it as FILE.py:FACTORY, define its class in a module that can be imported, or use one worker."
-        raise ArgumentError("workers", name, f"the model cannot be sent to other processes ({reason})", way_out)
-    return _Ticket(b"", models.arguments(model) | {"trust_pickle": True}, *place)  # this process opened it
+            problem = error
+        else:
+            return _Ticket(packed.getvalue(), fingerprint, str(oracle.device), oracle.precision == "float64")
+    way_out = "Give it as FILE.py:FACTORY, define its class in a module that can be imported, or use one worker."
+    told = f"the model cannot be sent to other processes ({problem})"
+    raise ArgumentError("workers", name, told, way_out) from problem
+
+
+class _Packer(pickle.Pickler):
+    """Modules as they are; a classifier whose code a new process cannot import, or with `again` every classifier that
+    can be, as the call that loads it again."""
+
+    def __init__(self, file: io.BytesIO, again: bool) -> None:
+        super().__init__(file)
+        self.again = again
+
+    def reducer_override(self, held: object) -> Any:
+        if isinstance(held, models.Classifier) and models.is_loaded(held):
+            if self.again or not all(_importable(type(each)) for each in _own(held)):
+                return _again, (models.arguments(held) | {"trust_pickle": True},)  # this process opened it
+        elif isinstance(held, nn.Module) and not _importable(type(held)):
+            raise pickle.PicklingError("its code is in a file of its own")
+        return NotImplemented
+
+
+def _own(model: nn.Module) -> Iterator[nn.Module]:
+    """A module and those in it, without what lies in classifiers that can be loaded again by themselves."""
+    yield model
+    for child in model.children():
+        if not (isinstance(child, models.Classifier) and models.is_loaded(child)):
+            yield from _own(child)
+
+
+def _again(arguments: dict[str, Any]) -> nn.Module:
+    return models.load(**arguments)
 
 
 def _importable(kind: type) -> bool:
@@ -208,7 +237,7 @@ def _importable(kind: type) -> bool:
 
 
 def _redeem(name: str, ticket: _Ticket) -> nn.Module:
-    model: nn.Module = pickle.loads(ticket.module) if ticket.module else models.load(**ticket.load)  # noqa: S301 - ours
+    model: nn.Module = pickle.loads(ticket.module)  # noqa: S301 - ours
     if ticket.double and models.fingerprint(model) != ticket.fingerprint:
         model = model.double()  # as the caller did after loading it
     if models.fingerprint(model) != ticket.fingerprint:

@@ -4,6 +4,7 @@ from atodds.models.card import Card
 from atodds.models.checkpoint import load_checkpoint, save
 from atodds.models.classifier import Classifier, name_of
 from atodds.models.fingerprint import fingerprint
+from atodds.models.mixing import MixingNetwork, Mixture, interpolate, is_loaded, mixture
 from atodds.models.networks import NETWORKS, Network, build, parameter_count
 from atodds.models.sources import arguments, load
 from atodds.models.suites import PREFIX, SUITES, Suite, expand, suite
@@ -15,6 +16,8 @@ __all__ = [
     "SUITES",
     "Card",
     "Classifier",
+    "MixingNetwork",
+    "Mixture",
     "Network",
     "Suite",
     "Usage",
@@ -22,8 +25,11 @@ __all__ = [
     "build",
     "expand",
     "fingerprint",
+    "interpolate",
+    "is_loaded",
     "load",
     "load_checkpoint",
+    "mixture",
     "name_of",
     "parameter_count",
     "save",

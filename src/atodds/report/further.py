@@ -14,6 +14,7 @@ from atodds.analysis import (
     Factors,
     Frontier,
     LowerUpper,
+    MixtureFrontier,
     Optimalities,
     Rate,
     Scaling,
@@ -24,6 +25,7 @@ from atodds.analysis.accuracy import Distances
 from atodds.analysis.factors import factors_of
 from atodds.analysis.frontier import frontier_at, pareto
 from atodds.analysis.leaderboard import matching
+from atodds.analysis.mixtures import mixed_in, mixture_frontiers
 from atodds.analysis.scaling import scaling_of
 from atodds.analysis.together import Measure, Together, side_by_side
 from atodds.analysis.transfer import Kind
@@ -57,7 +59,7 @@ class Further:
     """All of it; empty or None where a run has nothing for it.
 
     Models are named as the `model` column of the table names them. `fewer` are models without a finite distortion, left
-    out of `factors`.
+    out of `factors`. `mixtures` are the lines between two models at some budgets, a tuple for each two models.
     """
 
     frontiers: tuple[FrontierFacts, ...] = ()
@@ -68,6 +70,7 @@ class Further:
     transfers: tuple[TransferMatrix, ...] = ()
     bounds: tuple[LowerUpper, ...] = ()
     certified: tuple[tuple[str, Curve], ...] = ()
+    mixtures: tuple[tuple[MixtureFrontier, ...], ...] = ()
 
 
 def further(
@@ -106,6 +109,7 @@ def further(
         transfers=_transfers(manifest, transfers, families) if transfers is not None else (),
         bounds=tuple(one for info in manifest.models for one in analysis.lower_uppers(bounds, table, info.id)),
         certified=_certified(bounds),
+        mixtures=_mixtures(manifest, found, budgets, key),
     )
 
 
@@ -206,3 +210,18 @@ def _certified(bounds: pl.DataFrame) -> tuple[tuple[str, Curve], ...]:
         radii = [Budget(float(f"{radius:.3g}"), f"{radius:.3g}") for radius in np.linspace(0, reach, RADII)]
         found.append((str(method), analysis.certified_accuracy(bounds, str(model), str(method), radii)))
     return tuple(found)
+
+
+def _mixtures(
+    manifest: Manifest, found: Sequence[Distances], budgets: Sequence[Budget], key: Budget
+) -> tuple[tuple[MixtureFrontier, ...], ...]:
+    """At the first, the key and the last budget at which any model of the line keeps something."""
+    of = {one.model: one for one in found}
+    families = []
+    for mixed in mixed_in(manifest.models):
+        seen = side_by_side([of[model] for model in mixed.models])
+        alive = [budget for budget in budgets[1:] if (seen.standing(budget.value).mean(0) >= LITTLE).any()]
+        wanted = dict.fromkeys(budget for budget in alive if budget in (alive[0], key, alive[-1]))
+        lines = mixture_frontiers(seen, wanted, mixed)
+        families += [lines] if lines else []
+    return tuple(families)
