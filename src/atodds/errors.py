@@ -3,6 +3,7 @@
 AtoddsError
 ├── ArgumentError (also a ValueError)   an argument that cannot work, found before any long work starts
 │   ├── ThreatError                     a norm or a budget: `--eps 8`, a negative or NaN eps
+│   ├── NeedError                       a need that no model meets, or that a run cannot answer yet
 │   └── UnknownNameError                an attack, network or data set that does not exist, with the nearest names
 ├── DataError                           the images or labels that were brought
 │   ├── UnreadableImageError            one file or row that cannot be decoded, by name
@@ -53,6 +54,10 @@ class ArgumentError(AtoddsError, ValueError):
 
 class ThreatError(ArgumentError):
     """A norm or a budget that means nothing."""
+
+
+class NeedError(ArgumentError):
+    """A need that contradicts itself or what is there: no model meets it, or the run lacks the measurement."""
 
 
 class UnknownNameError(ArgumentError):

@@ -14,6 +14,7 @@ from atodds.analysis.accuracy import (
 )
 from atodds.analysis.attacks import AttackShare, AttackShares, attack_shares
 from atodds.analysis.bounds import LowerUpper, certified_accuracy, lower_upper, lower_uppers
+from atodds.analysis.decision import Decision, decide
 from atodds.analysis.distortion import AttackDistortion, Spread, attack_distortions, common_images
 from atodds.analysis.factors import Comparison, Explained, Factors, Traits, Trend, factors, holm
 from atodds.analysis.frontier import Dominator, Frontier, FrontierPoint, frontier, pareto
@@ -21,6 +22,7 @@ from atodds.analysis.intervals import Difference, Median, Rate, median, paired_b
 from atodds.analysis.leaderboard import Entry, published_frontier
 from atodds.analysis.line import Footing, Influence, Line, least_squares
 from atodds.analysis.mixtures import Mixed, MixtureFrontier, MixturePoint, mixed_in, mixture_frontier
+from atodds.analysis.need import Need, parse_need, read_need
 from atodds.analysis.optimality import AttackOptimality, LocalOptimality, Optimalities, Optimality, optimality
 from atodds.analysis.scaling import PublishedFit, Scaling, ScalingPoint, scaling
 from atodds.analysis.together import Distortion
@@ -44,6 +46,7 @@ __all__ = [
     "ClassCurves",
     "Comparison",
     "Curve",
+    "Decision",
     "Difference",
     "Distances",
     "Distortion",
@@ -64,6 +67,7 @@ __all__ = [
     "Mixed",
     "MixtureFrontier",
     "MixturePoint",
+    "Need",
     "Optimalities",
     "Optimality",
     "PublishedFit",
@@ -85,6 +89,7 @@ __all__ = [
     "certified_accuracy",
     "common_images",
     "curve",
+    "decide",
     "difference",
     "distances",
     "factors",
@@ -100,8 +105,10 @@ __all__ = [
     "optimality",
     "paired_bootstrap",
     "pareto",
+    "parse_need",
     "per_class",
     "published_frontier",
+    "read_need",
     "robust_accuracy",
     "robust_accuracy_over_sizes",
     "robustness_over_sizes",
