@@ -11,11 +11,13 @@ import pytest
 
 from atodds import data
 from atodds.analysis import wilson
+from atodds.analysis.arms import arms
 from atodds.analysis.turning_point import Robustness, TurningPoint, turning_point
 from atodds.errors import RunError
 from atodds.evaluation.manifest import DataInfo, Finding, Manifest, ModelInfo
 from atodds.evaluation.store import Store
-from atodds.report.data_size_page import render_data_size, write_data_size
+from atodds.report.data_size_page import Kept, render_data_size, write_data_size
+from atodds.studies.data_selection import Selected, planned_selection
 from atodds.studies.data_size import Curve, DataSizeStudy
 from atodds.studies.data_size_plan import Variant, planned
 from atodds.threat import Budget
@@ -122,6 +124,23 @@ def test_every_number_is_in_a_table_and_warnings_are_shown(study: DataSizeStudy)
     assert "quiet" not in page
     assert "(3 left out)" in page
     assert all(subset.fingerprint in page for subset in study.plan.subsets)
+
+
+def test_what_rules_do_to_a_network_stands_beside_its_curves(study: DataSizeStudy) -> None:
+    draws = np.random.default_rng(0)
+    values = draws.normal(1.0, 0.001, (60, 3, 2)) - np.array([0.0, 0.0, 0.25])[:, None]
+    comparison = planned_selection(study.plan, ["herding", "k-center"], keep=100, repeats=2)
+    found: Any = dict.fromkeys(("accuracy", "l2", "linf", "fixed"), arms(values, comparison.rules, resamples=200))
+    counts: Any = {"accuracy": 355, "l2": 60, "linf": 59, "fixed": 60}
+    one = Selected(study.curves[0].variant, found, counts, {"l2": 0, "linf": 1}, study.curves[0].stores)
+    page = render_data_size(study, Kept(comparison, (one,)))
+    drawn = {name for name in drawings(page) if name.startswith("select")}
+    assert drawn == {f"select-mlp-{k}" for k in range(4)}
+    assert "mlp: k-center accuracy −25.0 points, l2 −0.250, l∞ −0.250 and robust accuracy −25.0 points" in page
+    assert "herding accuracy" not in page  # which is not clearly apart from random
+    assert page.count('<li class="finding-warning">') == 12
+    assert "mlp, chosen images, l2" in page
+    assert "select-" not in render_data_size(study)
 
 
 def test_what_users_named_is_escaped(study: DataSizeStudy) -> None:

@@ -19,6 +19,7 @@ from atodds.training.suites import Entry
 
 TRAIN, TEST = data.load("digits", split="train"), data.load("digits")
 QUIET = Settings(progress=False, keep=False)
+WORDS = ["size 100", "size 600"]
 
 
 @pytest.fixture
@@ -85,11 +86,11 @@ def test_a_study_that_is_stopped_anywhere_ends_with_the_same_numbers(
 def test_what_is_attacked_is_drawn_among_what_all_sizes_have_right(plan: Plan) -> None:
     right = np.ones((len(TEST), 2), bool)
     right[::2, 0], right[::3, 1] = False, False
-    common = data_size._common(right, TEST, plan, plan.variants[0])
+    common = data_size._common(right, TEST, plan, "linear", WORDS)
     assert len(common) == 12
     assert right[np.isin(TEST.ids, common.ids)].all()
     order = torch.randperm(len(TEST)).tolist()
-    turned = data_size._common(right[order], TEST.take(order), plan, plan.variants[0])
+    turned = data_size._common(right[order], TEST.take(order), plan, "linear", WORDS)
     assert set(turned.ids) == set(common.ids)
 
 
@@ -97,4 +98,4 @@ def test_too_few_images_in_common_name_the_weakest_size(plan: Plan) -> None:
     right = np.zeros((len(TEST), 2), bool)
     right[:4], right[:, 1] = True, True
     with pytest.raises(EmptyDataError, match=r"4 of 355 test images .* Leave out size 100"):
-        data_size._common(right, TEST, plan, plan.variants[0])
+        data_size._common(right, TEST, plan, "linear", WORDS)

@@ -11,9 +11,11 @@ from rich.table import Table
 
 from atodds.cli.bench import chosen_device, command_line
 from atodds.data import load as load_images
+from atodds.data.selection import RULES
 from atodds.errors import ArgumentError, UnknownNameError
 from atodds.evaluation import executor
 from atodds.evaluation.conduct import Settings
+from atodds.studies.data_selection import REPEATS, carry_out_selection, planned_selection
 from atodds.studies.data_size import NETWORKS, NORMS, Curve, carry_out
 from atodds.studies.data_size_claims import claims, short
 from atodds.studies.data_size_plan import EFFORTS, USUAL, Usual, planned
@@ -52,6 +54,17 @@ def data_size(
         ),
     ] = None,
     limit: Annotated[int, typer.Option(help="Test images to attack, for each network and norm.")] = 200,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Rules that choose training images, to hold against random ones: {', '.join(list(RULES)[1:])}.",
+            show_default="none",
+        ),
+    ] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Images that each rule chooses.", show_default="a tenth of the largest size")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Trainings for each rule and network.")] = REPEATS,
     out: Annotated[str | None, typer.Option(help="Folder of the study.", show_default="runs/data-size-DATA")] = None,
     seed: Annotated[int, typer.Option(help="Decides subsets, weights and every other draw.")] = 0,
     device: Annotated[
@@ -78,6 +91,8 @@ def data_size(
 
     atodds study data-size --data cifar10 --preset paper --device cuda
 
+    atodds study data-size --select small-margin,k-center --keep 200
+
     atodds study data-size --example regression
     """
     console = Console()
@@ -95,6 +110,11 @@ def data_size(
         train, data=data, networks=_listed(networks), sizes=_numbers(sizes), preset=preset, eps=eps, limit=limit,
         seed=seed, folder=place / NETWORKS,
     )  # fmt: skip
+    selecting = None
+    if select is not None:
+        selecting = planned_selection(plan, _listed(select), keep=keep, repeats=repeats, folder=place / NETWORKS)
+    elif keep is not None:
+        raise ArgumentError("--keep", keep, "no rule chooses images", f"Give --select {list(RULES)[1]}.")
     count = len(plan.sizes) * len(plan.variants)
     names = ", ".join(variant.name for variant in plan.variants)
     console.print(
@@ -117,9 +137,18 @@ def data_size(
         console.print(_told(curve), highlight=False, markup=False)
     for claim in claims(study):
         console.print(f"{claim.verdict}: {claim.claim}. {claim.measured}", highlight=False, markup=False)
-    from atodds.report.data_size_page import write_data_size  # charts take a while to import
+    from atodds.report.charts.selection import told
+    from atodds.report.data_size_page import Kept, write_data_size  # charts take a while to import
 
-    page = write_data_size(study, place / "report.html")
+    kept = None
+    if selecting is not None:
+        found = carry_out_selection(selecting, test, place, settings, device=chosen, trained=trained, attacked=attacked)
+        kept = Kept(selecting, found)
+        for one in found:
+            console.print(
+                f"{one.variant.name}, {selecting.keep:,} images kept: {told(one)}", highlight=False, markup=False
+            )
+    page = write_data_size(study, place / "report.html", kept)
     console.print(f"\nThe page: {escape(page.resolve().as_uri())}", highlight=False, soft_wrap=True)
 
 

@@ -1,6 +1,7 @@
 """The page of the study of data sizes: what it answers, the findings of 2019, three panels for each network."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,19 @@ from typing import Any
 from markupsafe import Markup
 
 from atodds.analysis.numbers import percent
+from atodds.data.selection import RULES
 from atodds.errors import RunError
 from atodds.evaluation.manifest import Finding
+from atodds.evaluation.store import Store
 from atodds.report import colours
 from atodds.report.charts.figure import Figure
+from atodds.report.charts.selection import selection, told
 from atodds.report.charts.sizes import groups, standing, three_panels, tops
 from atodds.report.page import MARKS, asset, environment, policy, runtime, spec_of, style
 from atodds.report.study_page import SIGNS
 from atodds.report.words import conjunction, counted
 from atodds.studies.claims import VERDICTS
+from atodds.studies.data_selection import Selected, SelectionPlan
 from atodds.studies.data_size import Curve, DataSizeStudy
 from atodds.studies.data_size_claims import claims, interval, short
 from atodds.studies.data_size_plan import MARKS as VARIANT_MARKS
@@ -30,13 +35,21 @@ class Drawn:
     figure: Figure
 
 
-def write_data_size(study: DataSizeStudy, path: str | os.PathLike[str]) -> Path:
+@dataclass(frozen=True)
+class Kept:
+    """The rules that choose training images, beside the curves."""
+
+    plan: SelectionPlan
+    selected: tuple[Selected, ...]
+
+
+def write_data_size(study: DataSizeStudy, path: str | os.PathLike[str], kept: Kept | None = None) -> Path:
     """Write the page of a study into one file, and give its path back.
 
     Raises:
         RunError: a run that is not whole, or a file that cannot be written.
     """
-    content, target = render_data_size(study), Path(path)
+    content, target = render_data_size(study, kept), Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content, encoding="utf-8")
@@ -45,7 +58,7 @@ def write_data_size(study: DataSizeStudy, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def render_data_size(study: DataSizeStudy) -> str:
+def render_data_size(study: DataSizeStudy, kept: Kept | None = None) -> str:
     """The page of a study, as HTML.
 
     Raises:
@@ -56,9 +69,17 @@ def render_data_size(study: DataSizeStudy) -> str:
         Drawn(f"sizes-{curves[0].variant.network}", three_panels(curves, ends, paint)) for curves in groups(study)
     ]
     fixed = Drawn("standing", standing(study, paint))
+    chosen = (
+        [
+            Drawn(f"select-{one.variant.name.replace('+', '-')}", selection(one, kept.plan, paint))
+            for one in kept.selected
+        ]
+        if kept
+        else []
+    )
     drawings: dict[str, dict[str, Any]] = {
         f"{drawn.name}-{place}": spec_of(panel, paint)
-        for drawn in (*figures, fixed)
+        for drawn in (*figures, fixed, *chosen)
         for place, panel in enumerate(drawn.figure.panels)
     }
     scripts = [Markup(runtime()), Markup(asset("app.js"))]
@@ -68,7 +89,7 @@ def render_data_size(study: DataSizeStudy) -> str:
         .get_template("data_size.html")
         .render(
             title=f"Training data, accuracy and robustness on {plan.data}",
-            answer=_answer(study),
+            answer=_answer(study) + _kept_answer(kept),
             study=study,
             plan=plan,
             manifest=manifest,
@@ -78,7 +99,12 @@ def render_data_size(study: DataSizeStudy) -> str:
             marks=MARKS,
             figures=figures,
             fixed=fixed,
-            findings=_findings(study),
+            kept=kept.plan if kept else None,
+            chosen=chosen,
+            selected=kept.selected if kept else (),
+            rules=RULES,
+            runs=3 * (len(study.curves) + len(chosen)),
+            findings=_findings(study, kept),
             drawings=drawings,
             largest=interval,
             percent=percent,
@@ -103,6 +129,14 @@ def _answer(study: DataSizeStudy) -> str:
     return f"{start}, {accurate}. No curve of robustness has a clear turning point: {conjunction(forms)}."
 
 
+def _kept_answer(kept: Kept | None) -> str:
+    """What the rules that choose images do."""
+    if kept is None:
+        return ""
+    said = ". ".join(f"{one.variant.name}: {told(one)}" for one in kept.selected)
+    return f" Of {kept.plan.keep:,} images that are kept, against random ones: {said}."
+
+
 def _turns(curve: Curve) -> str:
     found = [
         f"{norm} at {interval(one.curve)}" for norm, one in curve.robustness.items() if one.curve.form == "turning"
@@ -114,11 +148,13 @@ def _used(study: DataSizeStudy, mark: str) -> bool:
     return any(f"+{mark}" in curve.variant.name for curve in study.curves)
 
 
-def _findings(study: DataSizeStudy) -> list[tuple[str, Finding]]:
+def _findings(study: DataSizeStudy, kept: Kept | None) -> list[tuple[str, Finding]]:
     """What the audits of all runs found beyond notes, with the run that each was found in."""
+    runs: list[tuple[str, Mapping[str, Store]]] = [(curve.variant.name, curve.stores) for curve in study.curves]
+    runs += [(f"{one.variant.name}, chosen images", one.stores) for one in (kept.selected if kept else ())]
     found = []
-    for curve in study.curves:
-        for name, store in curve.stores.items():
-            where = f"{curve.variant.name}, {'at a fixed ε' if name == 'fixed' else name}"
+    for words, stores in runs:
+        for name, store in stores.items():
+            where = f"{words}, {'at a fixed ε' if name == 'fixed' else name}"
             found += [(where, finding) for finding in store.findings() if finding.severity != "note"]
     return found

@@ -10,16 +10,19 @@ Subsets, trainings, predictions and attacks are jobs whose results are kept, so 
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from atodds import noise
 from atodds.analysis import Rate, wilson
 from atodds.analysis.intervals import Bools
 from atodds.analysis.turning_point import (
+    FEWEST,
     Robustness,
     TurningPoint,
     robust_accuracy_over_sizes,
@@ -33,7 +36,7 @@ from atodds.evaluation.store import Store
 from atodds.studies.compare_models import budgets
 from atodds.studies.data_size_plan import Plan, Variant
 from atodds.studies.predictions import predictions
-from atodds.studies.trainings import OnDone, train_missing
+from atodds.studies.trainings import Job, OnDone, train_missing
 from atodds.threat import Norm
 from atodds.training.kept import made
 
@@ -110,19 +113,47 @@ def carry_out(
     return DataSizeStudy(plan, tuple(curves), len(test))
 
 
-def _curve(
-    plan: Plan, variant: Variant, test: ImageSet, place: Path, settings: Settings, device: torch.device
-) -> Curve:
-    trainings = plan.trainings(variant)
-    models = {one.entry.name: made(one.entry, one.images, place / NETWORKS, device=device.type) for one in trainings}
-    for model in models.values():
-        model.to(device)
+@dataclass(frozen=True)
+class Attacked:
+    """What the attacks of a study found on networks of one kind.
+
+    Attributes:
+        right: (test images, networks) whether the image is classified rightly.
+        ids: of the networks, as the tables of verdicts say them.
+        stores: the runs: "l2", "linf", "fixed".
+    """
+
+    right: Bools
+    ids: tuple[str, ...]
+    stores: dict[str, Store]
+
+
+def attack(
+    plan: Plan,
+    name: str,
+    models: Mapping[str, nn.Module],
+    words: Sequence[str],
+    test: ImageSet,
+    place: Path,
+    settings: Settings,
+) -> Attacked:
+    """Attack networks on X, the images that all of them classify rightly, and at the study's ε on any test images.
+
+    Args:
+        plan: of the study.
+        name: of the runs' folders.
+        models: on the device.
+        words: what each of them is called where one is too weak.
+        test: the test images.
+        place: folder of the study.
+        settings: of the runs.
+
+    Raises:
+        EmptyDataError: too few images that all classify rightly.
+        As for `atodds.evaluate` otherwise.
+    """
     right = np.stack([predictions(model, test, place) == test.labels for model in models.values()], 1)
-    train = tuple(
-        _rate(predictions(model, one.images, place) == one.images.labels)
-        for model, one in zip(models.values(), trainings, strict=True)
-    )
-    common = _common(right, test, plan, variant)
+    common = _common(right, test, plan, name, words)
     some = _drawn(test, np.arange(len(test)), plan.limit, plan.seed)
     runs: tuple[tuple[str, Norm, ImageSet, str, str], ...] = (
         ("l2", "l2", common, budgets(plan.data, "l2"), plan.effort.l2),
@@ -131,40 +162,55 @@ def _curve(
     )
     seeded = replace(settings, seed=plan.seed)
     stores = {
-        name: conduct(models, images, norm, eps, attack, place / _folder(variant, name, images), seeded)
-        for name, norm, images, eps, attack in runs
+        # A run of other images, as after another size was asked for, is another run.
+        what: conduct(models, images, norm, eps, spec, place / f"runs/{name}-{what}-{images.fingerprint[:8]}", seeded)
+        for what, norm, images, eps, spec in runs
     }
-    ids = [info.id for info in stores["l2"].manifest.models]
-    norms: dict[Norm, Store] = {"l2": stores["l2"], "linf": stores["linf"]}
+    return Attacked(right, tuple(info.id for info in stores["l2"].manifest.models), stores)
+
+
+def _curve(
+    plan: Plan, variant: Variant, test: ImageSet, place: Path, settings: Settings, device: torch.device
+) -> Curve:
+    trainings = plan.trainings(variant)
+    models = trained_models(trainings, place, device)
+    train = tuple(
+        _rate(predictions(model, one.images, place) == one.images.labels)
+        for model, one in zip(models.values(), trainings, strict=True)
+    )
+    seen = attack(plan, variant.name, models, [f"size {size}" for size in plan.sizes], test, place, settings)
+    norms: dict[Norm, Store] = {"l2": seen.stores["l2"], "linf": seen.stores["linf"]}
     return Curve(
         variant=variant,
         train=train,
-        test=tuple(_rate(column) for column in right.T),
-        accuracy=turning_point(right.astype(np.float64), plan.sizes, seed=plan.seed),
+        test=tuple(_rate(column) for column in seen.right.T),
+        accuracy=turning_point(seen.right.astype(np.float64), plan.sizes, seed=plan.seed),
         robustness={
-            norm: robustness_over_sizes(store.table(), norm, ids, plan.sizes, seed=plan.seed)
+            norm: robustness_over_sizes(store.table(), norm, seen.ids, plan.sizes, seed=plan.seed)
             for norm, store in norms.items()
         },
         standing=robust_accuracy_over_sizes(
-            stores["fixed"].table(), "linf", ids, plan.sizes, plan.eps.value, seed=plan.seed
+            seen.stores["fixed"].table(), "linf", seen.ids, plan.sizes, plan.eps.value, seed=plan.seed
         ),
-        stores=stores,
+        stores=seen.stores,
     )
 
 
-def _folder(variant: Variant, name: str, images: ImageSet) -> str:
-    """A run of other images, as after another size was asked for, is another run."""
-    return f"runs/{variant.name}-{name}-{images.fingerprint[:8]}"
+def trained_models(jobs: Sequence[Job], place: Path, device: torch.device) -> dict[str, nn.Module]:
+    """The networks of some trainings, by name, on the device; what is not in the folder of the study is trained."""
+    return {
+        job.entry.name: made(job.entry, job.images, place / NETWORKS, device=device.type).to(device) for job in jobs
+    }
 
 
-def _common(right: Bools, test: ImageSet, plan: Plan, variant: Variant) -> ImageSet:
-    """X: images that the networks of all sizes classify rightly, as many as are attacked, drawn among them."""
+def _common(right: Bools, test: ImageSet, plan: Plan, name: str, words: Sequence[str]) -> ImageSet:
+    """X: images that all networks classify rightly, as many as are attacked, drawn among them."""
     rows = np.flatnonzero(right.all(1))
-    if len(rows) < 5:
-        weakest = plan.sizes[int(right.mean(0).argmin())]
+    if len(rows) < FEWEST:
+        weakest = words[int(right.mean(0).argmin())]
         raise EmptyDataError(
-            f"{len(rows)} of {len(test)} test images are classified rightly by {variant.name} of every size, too few. "
-            f"Leave out size {weakest}, the least accurate, or give more test images."
+            f"{len(rows)} of {len(test)} test images are classified rightly by every {name}, too few. "
+            f"Leave out {weakest}, the least accurate, or give more test images."
         )
     return _drawn(test, rows, plan.limit, plan.seed)
 

@@ -255,7 +255,7 @@ def planned(
         skeleton(variant.network, train.shape, len(train.classes))
     plan = Plan(data, variants, wanted, preset, budget, nested(train, wanted, seed=seed), limit, seed)
     for training in (training for variant in variants for training in plan.trainings(variant)):
-        _check_kept(training.entry, folder)
+        check_kept(training.entry.name, training.entry.network, folder)
     return plan
 
 
@@ -289,14 +289,19 @@ def entry(variant: Variant, images: ImageSet, effort: Effort, eps: Budget, seed:
     return Entry(f"{variant.name}-{count}", variant.network, {}, recipe)
 
 
-def _check_kept(wanted: Entry, folder: Path | None) -> None:
-    file = folder / f"{wanted.name}.safetensors" if folder else None
+def check_kept(name: str, network: str, folder: Path | None) -> None:
+    """Refuse a checkpoint of another network under a name in a folder.
+
+    Raises:
+        ModelError: there is one.
+    """
+    file = folder / f"{name}.safetensors" if folder else None
     if file is None or not file.is_file():
         return
     card = read_card(file)
-    if card is None or card.network != wanted.network:
+    if card is None or card.network != network:
         held = "no network of ours" if card is None else card.network
         raise ModelError(
-            f"{file} holds {held}, not the {wanted.network} that this study calls so. Give another folder (--out), or "
+            f"{file} holds {held}, not the {network} that this study calls so. Give another folder (--out), or "
             "move the file away."
         )

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 
 from atodds.data import ImageSet
-from atodds.errors import ModelError
+from atodds.errors import ModelError, OtherPlanError
 from atodds.models.checkpoint import load_checkpoint, save
 from atodds.models.classifier import Classifier
 from atodds.models.networks import complete
@@ -17,6 +18,9 @@ from atodds.training.loop import Progress, train
 from atodds.training.suites import Entry
 
 log = logging.getLogger("atodds")
+
+_EVERY = 5.0
+"""Seconds of training that a kill may cost."""
 
 
 def made(
@@ -29,7 +33,8 @@ def made(
 ) -> Classifier:
     """The network of an entry, trained on images.
 
-    On the CPU it is trained in one thread, so that the weights do not depend on the number of cores.
+    On the CPU it is trained in one thread, so that the weights do not depend on the number of cores. One that was
+    killed is continued: until the checkpoint is there, it is kept beside it every few seconds.
 
     Args:
         entry: network, settings and recipe.
@@ -46,12 +51,27 @@ def made(
     kept = _of_use(file, entry, images)
     if kept is not None:
         return kept
+    started = file.with_suffix(".training")
     with _one_thread():
-        classifier = train(
-            entry.network, images, entry.recipe, settings=entry.settings, name=entry.name, device=device,
-            on_progress=on_progress,
-        )  # fmt: skip
-    return load_checkpoint(save(classifier, file), name=entry.name)
+        try:
+            classifier = _trained(entry, images, started, device, on_progress)
+        except OtherPlanError as error:
+            log.info("Training %s from the beginning: %s", entry.name, error)
+            shutil.rmtree(started)
+            classifier = _trained(entry, images, started, device, on_progress)
+    made_now = load_checkpoint(save(classifier, file), name=entry.name)
+    shutil.rmtree(started, ignore_errors=True)
+    return made_now
+
+
+def _trained(
+    entry: Entry, images: ImageSet, started: Path, device: str, on_progress: Callable[[Progress], None] | None
+) -> Classifier:
+    """A training, or the rest of one."""
+    return train(
+        entry.network, images, entry.recipe, settings=entry.settings, name=entry.name, device=device, out=started,
+        every=_EVERY, on_progress=on_progress,
+    )  # fmt: skip
 
 
 def _of_use(file: Path, entry: Entry, images: ImageSet) -> Classifier | None:

@@ -64,6 +64,7 @@ def train(
     device: str = "auto",
     validation: ImageSet | None = None,
     out: str | os.PathLike[str] | None = None,
+    every: float = 0.0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Classifier:
     """Train a network of ours from fresh weights.
@@ -81,6 +82,8 @@ def train(
             the recipe has an eps. Without them it is chosen by the accuracy in training.
         out: folder where the training is kept after each epoch. The same call with the same folder continues it, on
             the CPU to the very same weights; `last.safetensors` and `best.safetensors` in it are checkpoints.
+        every: seconds between two times that it is kept, but for the end: what a kill may cost beside an epoch. The
+            best is that of the epochs that were kept.
         on_progress: called a few times a second, and after each epoch.
 
     Returns:
@@ -113,7 +116,7 @@ def train(
     feed = Feed.of(images)
     mean, std = feed.statistics()
     classifier = Classifier(module, mean=mean, std=std, name=name, card=replace(card, mean=mean, std=std))
-    _fit(classifier, feed, recipe, devices.fabric(place, recipe.precision), checks, folder, kept, on_progress)
+    _fit(classifier, feed, recipe, devices.fabric(place, recipe.precision), checks, folder, kept, every, on_progress)
     return laid_out(classifier.cpu(), torch.contiguous_format).eval()
 
 
@@ -125,6 +128,7 @@ def _fit(
     checks: Validation,
     folder: Path | None,
     kept: State | None,
+    every: float,
     on_progress: Callable[[Progress], None] | None,
 ) -> None:
     """Train a classifier in place, from where it was kept."""
@@ -136,7 +140,7 @@ def _fit(
     if folder is not None:  # which takes an empty folder, and ends what a kill left half done
         states.keep(folder, classifier, State.of(classifier, fitting.optimizer, checks.fingerprint, epochs))
     feed = feed.to(fabric.device)
-    clock = _Clock(recipe.epochs, feed.batches(recipe), len(epochs), on_progress)
+    clock, written = _Clock(recipe.epochs, feed.batches(recipe), len(epochs), on_progress), time.perf_counter()
     with devices.repeatable(fabric.device):
         for number in range(len(epochs), recipe.epochs):
             began, last = time.perf_counter(), epochs[-1].validation if epochs else None
@@ -152,8 +156,10 @@ def _fit(
                 )
             score = checks.accuracy(classifier, fabric.device)
             epochs.append(Epoch(number + 1, loss, accuracy, score, time.perf_counter() - began))
-            if folder is not None:
+            due = number + 1 == recipe.epochs or time.perf_counter() - written >= every
+            if folder is not None and due:
                 states.keep(folder, classifier, State.of(classifier, fitting.optimizer, checks.fingerprint, epochs))
+                written = time.perf_counter()
 
 
 class _Clock:
