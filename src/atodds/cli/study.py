@@ -11,6 +11,7 @@ from torch import nn
 
 from atodds.cli.bench import chosen_device, command_line, named_models
 from atodds.cli.data_size import data_size
+from atodds.cli.odds import odds
 from atodds.data import load as load_images
 from atodds.errors import ArgumentError
 from atodds.evaluation import executor
@@ -20,6 +21,7 @@ from atodds.studies.compare_models import PRESETS, compare, parts, suite, traine
 
 app = typer.Typer(help="Studies: several runs, and one page of what they say together.", no_args_is_help=True)
 app.command("data-size")(data_size)
+app.command("odds")(odds)
 
 
 @app.command("models")
@@ -60,6 +62,9 @@ def models(
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Open weight files that can run code when opened.")
     ] = False,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Let models of a library resize images of another size themselves.")
+    ] = False,
     device: Annotated[
         str, typer.Option(help="Where models run: cpu, cuda, cuda:1, mps.", show_default="a GPU if there is one")
     ] = "",
@@ -93,7 +98,7 @@ def models(
     images = load_images(data, root=root, split="test", limit=limit, size=size)
     brought: dict[str, nn.Module]
     if specs:
-        brought = named_models(specs, mean, std, trust_pickle)
+        brought = named_models(specs, mean, std, trust_pickle, resize=resize)
     else:
         entries = suite(data)
         console.print(f"Training {len(entries)} networks on {escape(data)}, unless they are there already.")

@@ -46,8 +46,8 @@ def write_figures(
     paths = [place / f"{name}.{kind}" for name, _ in figures for kind in ("svg", "png")]
     for (_, figure), svg, png in zip(figures, paths[::2], paths[1::2], strict=True):
         drawn = drawing(figure, paint)
-        _write(svg, drawn.encode())
-        _write(png, vl_convert.svg_to_png(drawn, scale=SCALE))
+        save(svg, drawn.encode())
+        save(png, vl_convert.svg_to_png(drawn, scale=SCALE))
     return paths
 
 
@@ -59,7 +59,7 @@ def write_figure(figure: Figure, paint: colours.Paint, path: str | os.PathLike[s
     """
     place = Path(path)
     drawn = drawing(figure, paint)
-    _write(place, vl_convert.svg_to_png(drawn, scale=SCALE) if place.suffix == ".png" else drawn.encode())
+    save(place, vl_convert.svg_to_png(drawn, scale=SCALE) if place.suffix == ".png" else drawn.encode())
     return place
 
 
@@ -68,7 +68,12 @@ def drawing(figure: Figure, paint: colours.Paint) -> str:
     return str(vl_convert.vegalite_to_svg(static(figure, paint), vl_version=vega_lite_version()))
 
 
-def _write(path: Path, content: bytes) -> None:
+def save(path: Path, content: bytes) -> None:
+    """Write a figure's file.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

@@ -56,7 +56,7 @@ class Usual:
 _SMALL: Mapping[str, Mapping[str, int]] = {"linear": {}, "cnn4": {"width": 8}}
 USUAL: Mapping[str, Usual] = {
     "digits": Usual(
-        (50, 100, 200, 500, 1442), _SMALL, {"linf": "0.1,0.2,0.3", "l2": "1"}, {"linf": "0.1,0.2,0.3", "l2": "0.5,1"}
+        (50, 200, 1442), _SMALL, {"linf": "0.1,0.2", "l2": "1"}, {"linf": "0.1,0.2", "l2": "0.5,1"}
     ),
     "mnist": Usual(
         (100, 1000, 10_000, 60_000), _SMALL, {"linf": "0.1,0.2,0.3", "l2": "1.5"},
