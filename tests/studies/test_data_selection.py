@@ -79,12 +79,9 @@ def test_what_compares_nothing_is_refused_before_work(plan: Plan, tmp_path: Path
     for rules in ([], ["random"], ["herding", "herding"]):
         with pytest.raises(ArgumentError, match="hold against random"):
             planned_selection(plan, rules)
-    with pytest.raises(ArgumentError, match="all of the 600"):
-        planned_selection(plan, ["herding"], keep=600)
-    with pytest.raises(ArgumentError, match="has 600 images"):
-        planned_selection(plan, ["herding"], keep=700)
-    with pytest.raises(ArgumentError, match="fewer images than the 10 classes"):
-        planned_selection(plan, ["herding"], keep=5)
+    for keep in (5, 600, 700):
+        with pytest.raises(ArgumentError, match=f"keep={keep}: .* Give 10 to 599"):
+            planned_selection(plan, ["herding"], keep=keep)
     with pytest.raises(ArgumentError, match="number of trainings"):
         planned_selection(plan, ["herding"], repeats=0)
     shape = (1, 8, 8)

@@ -21,7 +21,6 @@ from atodds.analysis.together import together
 from atodds.batching import Batching
 from atodds.data.images import ImageSet
 from atodds.data.selection import RANDOM, RULES, select
-from atodds.data.subsets import nested
 from atodds.errors import ArgumentError, UnknownNameError
 from atodds.evaluation.conduct import Settings
 from atodds.evaluation.store import Store
@@ -122,11 +121,9 @@ def planned_selection(
         raise ArgumentError("repeats", repeats, "not a number of trainings", "Give 1 or more; 3 show what a seed does.")
     pool = plan.subsets[-1]
     size = max(len(pool.classes), len(pool) // 10) if keep is None else keep
-    nested(pool, [size], seed=plan.seed)
-    if size == len(pool):
-        raise ArgumentError(
-            "keep", size, f"all of the {len(pool)} that are chosen from", "Give fewer, such as a tenth."
-        )
+    if not len(pool.classes) <= size < len(pool):
+        problem = f"not fewer than the {len(pool)} that are chosen from, and one of each class"
+        raise ArgumentError("keep", size, problem, f"Give {len(pool.classes)} to {len(pool) - 1}, such as a tenth.")
     made_plan = SelectionPlan(plan, wanted, size, repeats)
     for variant in plan.variants:
         for rule in wanted:
