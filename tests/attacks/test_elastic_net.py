@@ -65,10 +65,10 @@ def test_each_rule_is_best_at_its_own() -> None:
 def test_more_weight_on_l1_changes_fewer_values() -> None:
     model = curved()
     images, labels = labelled(model, 24)
-    changed = [
-        float(norms.distance(elastic_net(model, images, labels, beta=beta, searches=5, steps=100), images, "l0").mean())
-        for beta in (1e-4, 1e-1)
-    ]
+    changed = []
+    for beta in (1e-4, 1e-1):
+        found = elastic_net(model, images, labels, beta=beta, searches=5, steps=100, refine=0)
+        changed.append(float(norms.distance(found, images, "l0").mean()))
     assert changed[1] < changed[0] / 1.5
 
 

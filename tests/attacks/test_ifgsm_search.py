@@ -51,7 +51,7 @@ def test_without_early_ends_it_is_the_search_of_the_study(start: float) -> None:
     """Doubled from below, halved from above, then halfway between; the last success is proposed."""
     model = curved()
     images, labels = labelled(model, 8)
-    ours = ifgsm_search(model, images, labels, steps=10, runs=9, start=start, stop=False)
+    ours = ifgsm_search(model, images, labels, steps=10, runs=9, start=start, stop=False, refine=0)
     for row in range(8):
         one = slice(row, row + 1)
         theirs = by_the_study(model, images[one], labels[one], 9, start, 10)
@@ -64,7 +64,7 @@ def test_ending_runs_early_is_closer_for_fewer_gradients() -> None:
     found, passes = {}, {}
     for stop in (False, True):
         oracle = Oracle(model)
-        found[stop] = norms.distance(ifgsm_search(oracle, images, labels, stop=stop), images, "linf")
+        found[stop] = norms.distance(ifgsm_search(oracle, images, labels, stop=stop, refine=0), images, "linf")
         passes[stop] = float(oracle.passes().backwards.double().mean())
     both = (found[True] > 0) & (found[False] > 0)
     assert int(both.sum()) >= 18

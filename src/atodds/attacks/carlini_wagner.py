@@ -38,7 +38,7 @@ def carlini_wagner(
 ) -> Tensor:
     """C&W in l2: the closest fooling image by Adam, at one constant after another between distance and miss.
 
-    At most steps·searches + refine + 1 gradients, and one more forward pass, an image.
+    At most steps·searches + 2·refine + 10 gradients, and one more forward pass, an image.
 
     Args:
         model: images in [0, 1] -> logits, or an oracle.
@@ -56,7 +56,8 @@ def carlini_wagner(
         lr: Adam's.
         initial: the first constant.
         stop: go on to the next constant when the loss has stopped falling; False makes every step.
-        refine: steps at the end from what was found onto the linearised boundary; 0 leaves it as it is.
+        refine: steps at the end from what was found onto the linearised boundary, and onto that of a class which looks
+            nearer; 0 leaves it as it is.
 
     Returns:
         (N, C, H, W) images in the box, and in the ball where there is one: the closest that fools by `confidence`. The

@@ -21,15 +21,15 @@ from atodds import norms
 from atodds.attacks import losses
 from atodds.attacks.leaving import without
 from atodds.attacks.pool import Pool, positive
-from atodds.attacks.refinement import closer
+from atodds.attacks.refinement import check_refine, closer
 from atodds.errors import ArgumentError
 from atodds.oracle import Gradients, Objective
 from atodds.threat import Norm
 
-_CHECKS = 20
-"""A search looks this often at its loss: with 1,000 steps, every 50."""
-_FALLING = 0.9999
-"""A loss falls as long as its mean since the last look is below this share of the mean before it."""
+_CHECKS, _BETWEEN = 40, 10
+"""A search looks so often at its loss, but after so many steps at the earliest: with 1,000 steps, every 25."""
+_FALLING = 2e-5
+"""A loss falls as long as its mean since the last look is lower than the mean before it by this share for each step."""
 _FACTOR, _LARGEST = 10.0, 1e10
 """By how much constants grow until the first success, and how far."""
 
@@ -62,13 +62,12 @@ class Rules:
         above_zero(initial=self.initial)
         if not 0 <= self.confidence < math.inf:
             raise ArgumentError("confidence", self.confidence, "not a margin", "Give 0 or more, such as 20.")
-        if not isinstance(self.refine, int) or self.refine < 0:
-            raise ArgumentError("refine", self.refine, "not a number of times", "Give a whole number, 0 or more.")
+        check_refine(self.refine)
 
     @property
     def stretch(self) -> int:
         """Steps between two looks at the loss."""
-        return max(1, self.steps // _CHECKS)
+        return self.steps // min(_CHECKS, max(1, self.steps // _BETWEEN))
 
 
 class Descent(Protocol):
@@ -208,7 +207,7 @@ class _State:
         mean = self.total / rules.stretch
         ended = self.step > rules.steps - rules.stretch
         if rules.stop:
-            ended |= mean > self.last * _FALLING
+            ended |= mean > self.last * (1 - _FALLING * rules.stretch)
         self.last, self.total = mean.masked_fill(ended, torch.inf), torch.zeros_like(mean)
         self.high = torch.where(ended & self.hit, self.constants, self.high)
         self.low = torch.where(ended & ~self.hit, self.constants, self.low)

@@ -19,10 +19,12 @@ from atodds.attacks.carlini_wagner import carlini_wagner
 from atodds.attacks.elastic_net import elastic_net
 from atodds.attacks.fast_adaptive_boundary import fab, fab_targeted
 from atodds.attacks.gradient_sign import fgsm, ifgsm, pgd
+from atodds.attacks.hybrid import hybrid
 from atodds.attacks.ifgsm_search import ifgsm_search
 from atodds.attacks.minimum_norm import minimum_norm
 from atodds.attacks.pool import Balls
 from atodds.attacks.random_noise import random_noise
+from atodds.attacks.refinement import gradients as refining
 from atodds.attacks.settings import Setting, call, fits, split, written
 from atodds.attacks.square import square
 from atodds.attacks.targets import MODES, Mode
@@ -125,28 +127,35 @@ ATTACKS: dict[str, Attack] = {
             black_box=True,
             nested=True,
         ),
+        Attack(
+            "hybrid",
+            hybrid,
+            1,
+            lambda s: _int(s, "rounds") * (2 * _int(s, "steps") + _int(s, "queries") + 6),
+            nested=True,
+        ),
         Attack("random_noise", random_noise, 1, lambda s: _int(s, "queries"), black_box=True),
         Attack(
             "carlini_wagner",
             carlini_wagner,
-            1,
-            lambda s: 2 * (_times(s, "steps", "searches") + _int(s, "refine") + 1) + 1,
+            2,
+            lambda s: 2 * (_times(s, "steps", "searches") + refining(_int(s, "refine"))) + 1,
             ("l2",),
             minimum_norm=True,
         ),
         Attack(
             "elastic_net",
             elastic_net,
-            1,
-            lambda s: 2 * (_times(s, "steps", "searches") + _int(s, "refine") + 1) + 1,
+            2,
+            lambda s: 2 * (_times(s, "steps", "searches") + refining(_int(s, "refine"))) + 1,
             ("l1",),
             minimum_norm=True,
         ),
         Attack(
             "ifgsm_search",
             ifgsm_search,
-            1,
-            lambda s: 2 * (_int(s, "steps") + 1) * _int(s, "runs") + 1,
+            2,
+            lambda s: 2 * ((_int(s, "steps") + 1) * _int(s, "runs") + refining(_int(s, "refine"))) + 1,
             ("linf",),
             minimum_norm=True,
         ),
