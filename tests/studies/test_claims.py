@@ -32,7 +32,7 @@ def line(slope: float, noise: float = 0.0) -> pl.DataFrame:
     ("slope", "noise", "verdict"), [(1.0, 0.0, "holds"), (-1.0, 0.0, "does not hold"), (0.0, 1.0, "cannot be told")]
 )
 def test_the_line_holds_only_where_its_interval_says_so(slope: float, noise: float, verdict: str) -> None:
-    said = claims.linear(analysis.scaling(line(slope, noise), "l2"), "carlini_wagner")
+    said = claims.linear(analysis.scaling(line(slope, noise), "l2"))
     assert said.verdict == verdict
     assert "9 models" in said.measured
     if not noise:
@@ -45,7 +45,7 @@ def test_a_line_that_stands_on_one_model_cannot_be_told() -> None:
     found = {name: [1.0 + 0.01 * k] * N for k, name in enumerate(NAMES)}
     wrong = {name: range(20 + k % 2) for k, name in enumerate(NAMES)}
     found[NAMES[0]], wrong[NAMES[0]] = [0.1] * N, range(1)
-    said = claims.linear(analysis.scaling(table(found, wrong), "l2"), "carlini_wagner")
+    said = claims.linear(analysis.scaling(table(found, wrong), "l2"))
     assert said.verdict == "cannot be told"
     assert NAMES[0] in said.measured
 

@@ -25,7 +25,7 @@ SHORT = (
         "l2",
         "carlini_wagner(searches=2,steps=20,initial=10),fab,carlini_wagner(searches=2,steps=9,target=least-likely)",
     ),
-    Part("linf", "fgsm,ifgsm_search(steps=5,runs=4)"),
+    Part("linf", "fgsm,ifgsm(steps=5,stop=False),ifgsm_search(steps=5,runs=4)"),
     Part("l1", "elastic_net(searches=3,steps=20,initial=1)"),
 )
 

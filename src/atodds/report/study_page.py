@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from markupsafe import Markup
 
 from atodds import analysis
 from atodds.analysis import Rate, Spread
+from atodds.analysis.accuracy import CLEAN
 from atodds.analysis.numbers import significant
 from atodds.errors import RunError
 from atodds.report import colours
@@ -17,7 +19,7 @@ from atodds.report.charts import CHARTS, Chart, Figure
 from atodds.report.facts import Facts, ModelFacts, gather
 from atodds.report.page import MARKS, asset, environment, policy, runtime, spec_of, style
 from atodds.report.words import counted
-from atodds.studies.claims import MEASURES, VERDICTS, Claim, Verdict, claims, untargeted
+from atodds.studies.claims import ORDER, VERDICTS, Claim, Verdict, claims, untargeted
 from atodds.studies.compare_models import ModelsStudy
 from atodds.threat import Norm
 
@@ -70,7 +72,7 @@ def render_study(study: ModelsStudy) -> str:
         for chart, figure in drawn
         for place, panel in enumerate(figure.panels)
     }
-    said, measured = claims(study), [norm for norm, _ in MEASURES if norm in every]
+    said, measured = claims(study), [norm for norm in ORDER if norm in every]
     scripts = [Markup(runtime()), Markup(asset("app.js"))]
     return (
         environment()
@@ -85,7 +87,6 @@ def render_study(study: ModelsStudy) -> str:
             marks=MARKS,
             names=NAMES,
             norms=measured,
-            attacks=dict(MEASURES),
             rows=_rows(study, every, measured),
             figures=figures,
             drawings=drawings,
@@ -126,21 +127,18 @@ def _rows(study: ModelsStudy, every: Mapping[Norm, Facts], norms: list[Norm]) ->
     models = sorted(next(iter(every.values())).models, key=lambda model: -study.accuracy[model.info.id].value)
     rows = []
     for model in models:
-        distances = tuple(_spread(tables[norm], model.info.id, norm, attack) for norm, attack in _measured(norms))
+        distances = tuple(_spread(tables[norm], model.info.id, norm) for norm in norms)
         traits = study.traits.get(model.info.name)
         depth = str(traits.depth) if traits and traits.depth else ""
         rows.append(Row(model, study.accuracy[model.info.id], traits.family if traits else "", depth, distances))
     return rows
 
 
-def _measured(norms: list[Norm]) -> list[tuple[Norm, str]]:
-    return [(norm, attack) for norm, attack in MEASURES if norm in norms]
-
-
-def _spread(table: Any, model: str, norm: Norm, attack: str) -> Spread | None:
-    rows = untargeted(table, attack)
-    found = [one for one in analysis.attack_distortions(rows, model, norm) if not one.target]
-    return found[0].of(norm) if found else None
+def _spread(table: pl.DataFrame, model: str, norm: Norm) -> Spread | None:
+    """The closest of all attacks without a target."""
+    name = pl.when(pl.col("attack") == CLEAN).then(pl.col("attack")).otherwise(pl.lit("closest"))
+    found = analysis.attack_distortions(untargeted(table).with_columns(name.alias("attack")), model, norm)
+    return found[0].of(norm)
 
 
 def _distance(spread: Spread | None) -> Markup:

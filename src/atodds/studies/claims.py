@@ -5,7 +5,7 @@ that leave it open. The claims are those of D. Su et al. (2018), sections 4.2 to
 they are other claims, and said to be about it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -17,14 +17,14 @@ from atodds.analysis.accuracy import CLEAN
 from atodds.analysis.numbers import percent, significant
 from atodds.errors import EmptyDataError
 from atodds.studies.compare_models import ModelsStudy
-from atodds.threat import Norm
+from atodds.threat import Budget, Norm
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 LEVEL = 0.05
 
-MEASURES: tuple[tuple[Norm, str], ...] = (("linf", "ifgsm_search"), ("l2", "carlini_wagner"), ("l1", "elastic_net"))
-"""The attack whose distances a norm's claims are about, by the start of its name."""
+ORDER: tuple[Norm, ...] = ("linf", "l2", "l1")
+"""Of the norms."""
 
 
 @dataclass(frozen=True)
@@ -39,31 +39,49 @@ class Claim:
 def claims(study: ModelsStudy) -> tuple[Claim, ...]:
     """Every claim that the study can say something of, in the order of the paper."""
     found: list[Claim] = []
-    for norm, attack in MEASURES:
-        if norm in study.stores:
-            found += _of_distances(norm, attack, study.stores[norm].table(), study.traits, study.errors)
-    for norm, attack in MEASURES:
-        if norm in study.stores and study.stores[norm].manifest.transfers:
-            found += _of_transfer(attack, study.stores[norm].transfers(), study.traits)
+    runs = [(norm, study.stores[norm]) for norm in ORDER if norm in study.stores]
+    for norm, store in runs:
+        found += _of_distances(norm, store.table(), study.traits, study.errors)
+    for _, store in runs:
+        if store.manifest.transfers:
+            found += _of_transfer(store.transfers(), store.manifest.budgets, study.traits)
     return tuple(found)
 
 
-def untargeted(table: pl.DataFrame, attack: str) -> pl.DataFrame:
-    """The verdicts of one attack without a target, and those on the images themselves."""
-    mine = pl.col("attack").str.starts_with(attack) & pl.col("target").is_null()
-    return table.filter(mine | (pl.col("attack") == CLEAN))
+def untargeted(table: pl.DataFrame) -> pl.DataFrame:
+    """The verdicts of attacks without a target, and those on the images themselves."""
+    return table.filter(pl.col("target").is_null() | (pl.col("attack") == CLEAN))
+
+
+def equal_eps(budgets: Sequence[Budget]) -> Budget:
+    """The eps at which transfer is compared: the last but one of a run, or its only one."""
+    return budgets[-2:][0]
+
+
+def compared(table: pl.DataFrame, budgets: Sequence[Budget]) -> tuple[str, Budget | None] | None:
+    """The attack whose images are shown to other models, and at which eps: the last one without a target that went to
+    a given eps, else the first without one at all; None where every attack is aimed.
+
+    Images at a given eps lie as far beyond the boundary as they may; the closest ones barely fool their own model.
+    """
+    plain = table.filter(pl.col("target").is_null())
+    within = plain.filter(pl.col("eps").is_not_null())["attack"].unique(maintain_order=True).to_list()
+    closest = plain["attack"].unique(maintain_order=True).to_list()
+    if within:
+        return within[-1], equal_eps(budgets)
+    return (closest[0], None) if closest else None
 
 
 def _of_distances(
-    norm: Norm, attack: str, table: pl.DataFrame, traits: Mapping[str, Traits], errors: Mapping[str, Rate]
+    norm: Norm, table: pl.DataFrame, traits: Mapping[str, Traits], errors: Mapping[str, Rate]
 ) -> list[Claim]:
-    rows = untargeted(table, attack)
+    rows = untargeted(table)
     if rows.filter(pl.col("attack") != CLEAN).is_empty():
         return []
     known = _by_id(rows, traits)
     found = []
     try:
-        found.append(linear(analysis.scaling(rows, norm, errors=errors), attack))
+        found.append(linear(analysis.scaling(rows, norm, errors=errors)))
     except EmptyDataError as error:
         found.append(Claim(_LINEAR.format(norm=norm), "cannot be told", str(error)))
     if len(known) >= 3:
@@ -77,28 +95,25 @@ def _of_distances(
     return found
 
 
-def _of_transfer(attack: str, table: pl.DataFrame, traits: Mapping[str, Traits]) -> list[Claim]:
-    names = sorted(set(table["attack"].unique()))
-    plain = [name for name in names if name.startswith(attack) and "target=" not in name]
+def _of_transfer(table: pl.DataFrame, budgets: Sequence[Budget], traits: Mapping[str, Traits]) -> list[Claim]:
+    chosen = compared(table, budgets)
+    if chosen is None:
+        return []
+    attack, eps = chosen
     known = _by_id(table, traits)
     families = {model: said.family for model, said in known.items()}
     complete = families if {*table["model"].unique(), *table["source"].unique()} <= set(families) else None
-    found: list[Claim] = []
-    for name in plain[:1]:
-        try:
-            matrix = analysis.transfer(table, attack=name, families=complete)
-        except EmptyDataError:
-            continue
-        if matrix.family is not None:
-            found.append(within_family(matrix))
-            found.append(best_source(matrix))
-    return found
+    try:
+        matrix = analysis.transfer(table, attack=attack, eps=eps, families=complete)
+    except EmptyDataError:
+        return []
+    return [] if matrix.family is None else [within_family(matrix), best_source(matrix)]
 
 
 _LINEAR = "Distortion grows linearly with ln(error): the more accurate a model, the closer its fooling images ({norm})"
 
 
-def linear(line: Scaling, attack: str) -> Claim:
+def linear(line: Scaling) -> Claim:
     """Whether the slope of distortion on ln(error) is positive, over models, and stands on more than two of them."""
     slope, (low, high) = line.line.slope, line.line.slope_interval
     footing = line.line.footing
@@ -116,7 +131,7 @@ def linear(line: Scaling, attack: str) -> Claim:
         "too few": "too few models to tell on which it stands",
     }[footing.standing]
     measured = (
-        f"{attack}: slope {significant(slope)} ({significant(low)} to {significant(high)}), "
+        f"slope {significant(slope)} ({significant(low)} to {significant(high)}), "
         f"R² {line.line.r_squared:.2f} over {len(line.points)} models and {line.n} images; {says}"
     )
     return Claim(_LINEAR.format(norm=line.norm), verdict, measured)
@@ -167,7 +182,7 @@ def within_family(matrix: TransferMatrix) -> Claim:
     elif effect.contrast.high < 0:
         verdict = "does not hold"
     measured = (
-        f"{matrix.attack}: within {effect.within}, across {effect.across}, difference {effect.contrast} over "
+        f"{_shown(matrix)}: within {effect.within}, across {effect.across}, difference {effect.contrast} over "
         f"{matrix.pairs} ordered pairs; p {_p(effect.p)} over the families"
     )
     return Claim(claim, verdict, measured)
@@ -186,7 +201,7 @@ def best_source(matrix: TransferMatrix) -> Claim:
         verdict = "holds"
     elif other.rate.low > vgg.rate.high:
         verdict = "does not hold"
-    measured = f"{matrix.attack}: best VGG {vgg.model} {vgg.rate}, best other {other.model} {other.rate}"
+    measured = f"{_shown(matrix)}: best VGG {vgg.model} {vgg.rate}, best other {other.model} {other.rate}"
     return Claim(claim, verdict, measured)
 
 
@@ -194,6 +209,10 @@ def _by_id(table: pl.DataFrame, traits: Mapping[str, Traits]) -> dict[str, Trait
     """What is known of the models of a table, which are called NAME@WEIGHTS there."""
     ids = sorted({name for column in ("model", "source") if column in table.columns for name in table[column].unique()})
     return {model: traits[model.rpartition("@")[0]] for model in ids if model.rpartition("@")[0] in traits}
+
+
+def _shown(matrix: TransferMatrix) -> str:
+    return f"{matrix.attack} at {matrix.eps}" if matrix.eps else matrix.attack
 
 
 def _p(value: float) -> str:

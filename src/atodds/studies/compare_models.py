@@ -16,6 +16,7 @@ from typing import Protocol
 from torch import nn
 
 from atodds.analysis import Rate, Traits, accuracy
+from atodds.attacks.targets import MODES
 from atodds.data.images import ImageSet
 from atodds.errors import ArgumentError, UnknownNameError
 from atodds.evaluation.conduct import Settings, conduct
@@ -38,26 +39,28 @@ class Part:
     attacks: str
 
 
-_STEPS = {"laptop": "searches=5,steps=200", "paper": "searches=9,steps=1000"}
-_TARGETS = {"laptop": ("least-likely",), "paper": ("least-likely", "second", "random")}
-
-
-def _parts(preset: str) -> tuple[Part, ...]:
-    steps, targets = _STEPS[preset], _TARGETS[preset]
-    closest = [f"carlini_wagner({steps})", *(f"carlini_wagner({steps},target={target})" for target in targets)]
-    sparse = [f"elastic_net({steps})"] + [f"elastic_net({steps},target={t})" for t in targets if preset == "paper"]
-    linf = ["fgsm", "ifgsm(steps=50,stop=False)", "ifgsm_search"]
-    linf += [f"ifgsm_search(target={target})" for target in targets]
-    return (
-        Part("l2", ",".join(closest)),
-        Part("linf", ",".join(linf)),
-        Part("l1", ",".join(sparse)),
-    )
-
-
-PRESETS: Mapping[str, tuple[Part, ...]] = {name: _parts(name) for name in _STEPS}
-"""What is run, by preset: "paper" has the study's own settings, "laptop" a fifth of the searches for the least
-likely class alone."""
+_LAPTOP: Mapping[Norm, str] = {
+    "l2": "pgd(steps=20,stop=False),minimum_norm(gradients=200)",
+    "linf": "fgsm,ifgsm(steps=20,stop=False),minimum_norm(gradients=200)",
+    "l1": "pgd(steps=20,stop=False),minimum_norm(gradients=200)",
+}
+_PAPER: Mapping[Norm, str] = {
+    "l2": "pgd(stop=False),minimum_norm,carlini_wagner",
+    "linf": "fgsm,ifgsm(steps=50,stop=False),minimum_norm,ifgsm_search(stop=False)",
+    "l1": "pgd(stop=False),minimum_norm,elastic_net",
+}
+_AIMED: Mapping[Norm, str] = {"l2": "carlini_wagner", "linf": "ifgsm_search", "l1": "elastic_net"}
+PRESETS: Mapping[str, tuple[Part, ...]] = {
+    "laptop": tuple(
+        Part(norm, f"{plain},minimum_norm(gradients=200,target=least-likely)") for norm, plain in _LAPTOP.items()
+    ),
+    "paper": tuple(
+        Part(norm, ",".join([plain, *(f"{_AIMED[norm]}(target={target})" for target in MODES)]))
+        for norm, plain in _PAPER.items()
+    ),
+}
+"""What is run, by preset: "paper" has the study's own attacks and settings too, "laptop" the shortest ones that tell
+distances and transfer, and of the targets the least likely class."""
 
 BUDGETS: Mapping[tuple[str, Norm], str] = {
     ("digits", "linf"): "0.05,0.1,0.2",
