@@ -23,6 +23,8 @@ from atodds.analysis import (
     Rate,
 )
 from atodds.analysis.decision import Decision, decide
+from atodds.analysis.gate import Gate, Requirement, parse_least, parse_requirement
+from atodds.analysis.gate_runs import check
 from atodds.analysis.mixtures import mixture_frontiers
 from atodds.analysis.need import Need, parse_need
 from atodds.analysis.together import together
@@ -359,6 +361,33 @@ class Run:
             ArgumentError, ThreatError, UnknownNameError: a need that means nothing.
         """
         return decide([self.store], need if isinstance(need, Need) else parse_need(need), brought=brought, seed=seed)
+
+    def check(
+        self,
+        min_robust: str | Sequence[str] = (),
+        *,
+        min_clean: float | str | None = None,
+        baseline: "Run | None" = None,
+        models: Sequence[str] = (),
+    ) -> Gate:
+        """Hold the models of this run against requirements, and against an older run: `atodds.analysis.check`.
+
+        Args:
+            min_robust: least robust accuracy, "0.45@linf:8/255", or several.
+            min_clean: least accuracy on images that are not attacked.
+            baseline: an older run; compared over the images that both have.
+            models: names of those to look at, or NEW=OLD where the baseline's has another name; all where left out.
+
+        Raises:
+            ArgumentError, ThreatError: a requirement that means nothing, or nothing to check.
+            NeedError: a norm or budget that a run was not attacked at, with the command that measures it.
+            UnknownNameError: no such model.
+            EmptyDataError: a model and its baseline share no image.
+        """
+        wanted = [] if min_clean is None else [Requirement(parse_least(str(min_clean), "min_clean"))]
+        texts = [min_robust] if isinstance(min_robust, str) else min_robust
+        wanted += [parse_requirement(text, "min_robust") for text in texts]
+        return check(self.store, wanted, baseline=None if baseline is None else baseline.store, models=models)
 
     def report(self, file: str | os.PathLike[str] | None = None) -> Path:
         """Write the page, one file that needs nothing else.

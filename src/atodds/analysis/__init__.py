@@ -18,6 +18,8 @@ from atodds.analysis.decision import Decision, decide
 from atodds.analysis.distortion import AttackDistortion, Spread, attack_distortions, common_images
 from atodds.analysis.factors import Comparison, Explained, Factors, Traits, Trend, factors, holm
 from atodds.analysis.frontier import Dominator, Frontier, FrontierPoint, frontier, pareto
+from atodds.analysis.gate import Gate, Requirement, parse_requirement
+from atodds.analysis.gate_runs import check
 from atodds.analysis.intervals import Difference, Median, Rate, median, paired_bootstrap, wilson
 from atodds.analysis.leaderboard import Entry, published_frontier
 from atodds.analysis.line import Footing, Influence, Line, least_squares
@@ -58,6 +60,7 @@ __all__ = [
     "Footing",
     "Frontier",
     "FrontierPoint",
+    "Gate",
     "Influence",
     "Line",
     "LocalOptimality",
@@ -72,6 +75,7 @@ __all__ = [
     "Optimality",
     "PublishedFit",
     "Rate",
+    "Requirement",
     "Robustness",
     "Scaling",
     "ScalingPoint",
@@ -87,6 +91,7 @@ __all__ = [
     "attack_distortions",
     "attack_shares",
     "certified_accuracy",
+    "check",
     "common_images",
     "curve",
     "decide",
@@ -106,6 +111,7 @@ __all__ = [
     "paired_bootstrap",
     "pareto",
     "parse_need",
+    "parse_requirement",
     "per_class",
     "published_frontier",
     "read_need",

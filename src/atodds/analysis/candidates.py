@@ -75,10 +75,10 @@ def candidates(runs: Sequence[Measured], need: Need) -> Candidates:
     found, known = [], []
     for model in infos:
         mine = [k for k, run in enumerate(inside) if model in {info.id for info in run.manifest.models}]
-        anywhere = all(searched_anywhere(inside[k].manifest, tables[k]) for k in mine)
+        anywhere = all(attacked_at(inside[k].manifest, tables[k], model) is None for k in mine)
         known.append(None if anywhere else _budgets([inside[k].manifest for k in mine]))
         found.append(distances(pl.concat([tables[k] for k in mine]), model, norm))
-        _check_measured(known[-1], inside[mine[0]].manifest, infos[model], need, norm)
+        check_measured(known[-1], inside[mine[0]].manifest, infos[model], need.budgets, norm)
     seen = side_by_side(found)
     tied = [budgets for budgets in known if budgets is not None]
     every = [budget for run in inside for budget in run.manifest.budgets]
@@ -160,10 +160,28 @@ def measuring(manifest: Manifest, **options: object) -> str:
     return shlex.join(words)
 
 
+def check_measured(
+    budgets: tuple[Budget, ...] | None, manifest: Manifest, info: ModelInfo, wanted: Sequence[Budget], norm: Norm
+) -> None:
+    """Raise NeedError, with the command that measures it, unless a model was attacked at all wanted budgets; None for
+    the budgets of a model that was searched at any distance."""
+    for one in wanted:
+        budget = parse_eps(one, norm)
+        if budgets is not None and budget.value > 0 and not _has(budgets, budget):
+            at = ", ".join(known.text for known in budgets)
+            told = measuring(manifest, eps=[each.text for each in wanted])
+            raise NeedError("eps", budget.text, f"{info.name} was attacked at {at} only", f"Measure it: {told}")
+
+
 def searched_anywhere(manifest: Manifest, table: pl.DataFrame) -> bool:
     """Whether every attack of a run looked for the closest fooling image at any distance: its curves hold at any ε."""
     attacked = table.filter(pl.col("attack").is_in(list(manifest.attacks)) & (pl.col("attack") != CLEAN))
     return not attacked.is_empty() and attacked["eps"].null_count() == attacked.height
+
+
+def attacked_at(manifest: Manifest, table: pl.DataFrame, model: str) -> tuple[Budget, ...] | None:
+    """The budgets that a model was attacked at; None where it was searched at any distance."""
+    return None if searched_anywhere(manifest, table.filter(pl.col("model") == model)) else manifest.budgets
 
 
 def _norm(manifests: Sequence[Manifest], need: Need) -> Norm:
@@ -181,17 +199,6 @@ def _budgets(manifests: Sequence[Manifest]) -> tuple[Budget, ...]:
         return _distinct([budget for manifest in manifests for budget in manifest.budgets])
     first, *others = manifests
     return tuple(budget for budget in first.budgets if all(_has(other.budgets, budget) for other in others))
-
-
-def _check_measured(
-    budgets: tuple[Budget, ...] | None, manifest: Manifest, info: ModelInfo, need: Need, norm: Norm
-) -> None:
-    for wanted in need.budgets:
-        budget = parse_eps(wanted, norm)
-        if budgets is not None and budget.value > 0 and not _has(budgets, budget):
-            at = ", ".join(known.text for known in budgets)
-            told = measuring(manifest, eps=[one.text for one in need.budgets])
-            raise NeedError("eps", budget.text, f"{info.name} was attacked at {at} only", f"Measure it: {told}")
 
 
 def _has(budgets: Sequence[Budget], wanted: Budget) -> bool:
