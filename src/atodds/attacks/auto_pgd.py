@@ -68,11 +68,11 @@ def auto_pgd(
     """
     positive(steps=steps, restarts=restarts)
     with opened(model, images, labels, threat, targets, ids) as pool:
-        objective, reached = losses.objective(loss, pool.labels, pool.targets), _nowhere(pool)
+        objective, reached = losses.objective(loss, pool.labels, pool.targets), nowhere(pool)
         for restart in range(restarts):
             if pool.found.all():
                 break
-            _search(pool, objective, reached, steps, seed=seed, draw=restart)
+            climb(pool, objective, reached, steps, seed=seed, draw=restart)
         return pool.settled(images)
 
 
@@ -107,9 +107,9 @@ def auto_pgd_targeted(
     with opened(model, images, labels, threat, targets, ids) as pool:
         wrong = pool.wrong_classes()
         fitting = ("dlr" if wrong.shape[1] > 2 else "margin") if loss is None else loss
-        ranks, reached = wrong[:, :classes] if pool.targets is None else pool.targets[:, None], _nowhere(pool)
+        ranks, reached = wrong[:, :classes] if pool.targets is None else pool.targets[:, None], nowhere(pool)
         for rank, aim in enumerate(ranks.unbind(1)):
-            _search(pool, losses.objective(fitting, pool.labels, aim), reached, steps, seed=seed, draw=rank)
+            climb(pool, losses.objective(fitting, pool.labels, aim), reached, steps, seed=seed, draw=rank)
         return pool.settled(images)
 
 
@@ -182,29 +182,53 @@ class _State:
         self.gradient.index_copy_(0, at, self.best_gradient.index_select(0, at))
 
 
-def _nowhere(pool: Pool) -> Tensor:
+def nowhere(pool: Pool) -> Tensor:
     """(N,) how close each image's proposal comes to fooling, before there is one."""
     return torch.full_like(pool.eps, -torch.inf)
 
 
-def _search(pool: Pool, objective: Objective, reached: Tensor, steps: int, *, seed: int, draw: int) -> None:
+def climb(
+    pool: Pool, objective: Objective, reached: Tensor, steps: int, *, seed: int, draw: int, onward: bool = False
+) -> None:
     """One run for the images that are not fooled. What fools is kept as found; of the others, the best point, where it
-    is better than what was reached before."""
+    is better than what was reached before.
+
+    Args:
+        pool: of all images.
+        objective: what to raise.
+        reached: (N,) float64, the margins of the proposals so far; written.
+        steps: gradients an image, at most.
+        seed: decides the random starts, with the ids.
+        draw: which random start.
+        onward: begin at the proposals.
+    """
     rows = pool.left()
     if len(rows) == 0:
         return
-    origins, ids = pool.images[rows].flatten(1), pool.ids[rows]
-    sample = noise.uniform if pool.norm == "linf" else noise.normal
+    origins = pool.images[rows].flatten(1)
+    points = pool.proposals[rows].flatten(1) if onward else _random_points(pool, rows, origins, seed=seed, draw=draw)
+    search = _in_three_balls if pool.norm == "l1" else _in_one_ball
+    search(pool, rows, objective, reached, origins, points, steps)
+
+
+def _random_points(pool: Pool, rows: Tensor, origins: Tensor, *, seed: int, draw: int) -> Tensor:
+    """Random starts (n, D): on the sphere, cut to the box; in l1 beyond both, for the projection to bring back."""
+    sample, ids = noise.uniform if pool.norm == "linf" else noise.normal, pool.ids[rows]
     delta = sample(ids, origins.shape[1:], seed=seed, step=draw, stream="auto_pgd", dtype=origins.dtype)
     if pool.norm == "l1":
-        _in_three_balls(pool, rows, objective, reached, origins, delta.add_(origins), steps)
-        return
+        return delta.add_(origins)
     if pool.norm == "linf":
         delta.mul_(2).sub_(1)
-    radii = pool.radii(rows)
     size = norms.length(delta, pool.norm).clamp_min_(torch.finfo(delta.dtype).tiny)
-    start = torch.addcmul(origins, delta, (radii / size)[:, None]).clamp_(0, 1)
-    state = _begin(pool, rows, origins, start, radii[:, None], 2 * radii[:, None], objective)
+    return torch.addcmul(origins, delta, (pool.radii(rows) / size)[:, None]).clamp_(0, 1)
+
+
+def _in_one_ball(
+    pool: Pool, rows: Tensor, objective: Objective, reached: Tensor, origins: Tensor, points: Tensor, steps: int
+) -> None:
+    """The search in linf and l2."""
+    radii = pool.radii(rows)[:, None]
+    state = _begin(pool, rows, origins, points, radii, 2 * radii, objective)
     marks, since = checkpoints(steps), 0
     for done in range(1, steps + 1):
         if len(state.rows) == 0:

@@ -77,10 +77,7 @@ def square(
         judge = losses.objective(loss, pool.labels, pool.targets)
         shares = [p_init / 2 ** halvings(query, queries if rescale else None) for query in range(queries)]
         for restart in range(restarts):
-            rows = pool.left()
-            if len(rows) == 0:
-                break
-            _search(pool, rows, judge, shares, _Run(pool.norm, _size(pool.images.shape), seed, restart))
+            search(pool, judge, shares, seed=seed, draw=restart)
         return pool.settled(images)
 
 
@@ -202,10 +199,34 @@ class _Window:
         return torch.add(corners[:, 1:], corners[:, :1], alpha=self.width) + self.pattern
 
 
-def _search(pool: Pool, rows: Tensor, judge: Objective, shares: list[float], run: _Run) -> None:
-    """Random search for the images at `rows`: what fools is kept as found, of the others the best."""
+def search(
+    pool: Pool,
+    judge: Objective,
+    shares: list[float],
+    *,
+    seed: int,
+    draw: int,
+    reached: Tensor | None = None,
+) -> None:
+    """One run for the images that are not fooled: what fools is kept as found, of the others the best.
+
+    Args:
+        pool: of all images.
+        judge: what a window must raise.
+        shares: of the image that each window covers, a query each.
+        seed: decides start and windows, with the ids.
+        draw: which start.
+        reached: (N,) the values at the proposals, which are begun at; written. None begins at random.
+    """
+    rows = pool.left()
+    if len(rows) == 0:
+        return
+    run = _Run(pool.norm, _size(pool.images.shape), seed, draw)
     flat, eps, ids = pool.images[rows].flatten(1), pool.radii(rows)[:, None], pool.ids[rows]
-    points = (_stripes if run.norm == "linf" else _tiles)(flat, eps, ids, run)
+    if reached is None:
+        points = (_stripes if run.norm == "linf" else _tiles)(flat, eps, ids, run)
+    else:
+        points = pool.proposals[rows].flatten(1)
     spent = _power(points - flat, run.norm).sum(1, dtype=torch.float64)
     none = torch.empty(len(rows), 0, device=rows.device)
     state = _State(rows, flat, points, eps, eps[:, 0], spent, none, none)
@@ -215,6 +236,8 @@ def _search(pool: Pool, rows: Tensor, judge: Objective, shares: list[float], run
         return judge(logits, state.rows), pool.fooled(logits, state.rows, state.points)
 
     def leave(gone: Tensor, *, fooled: bool) -> None:
+        if reached is not None:
+            reached[state.rows[gone]] = state.best[gone].to(reached)
         pool.keep(state.rows[gone], state.points[gone].view(-1, *pool.images.shape[1:]), fooled=fooled)
         state.drop(gone)
 
