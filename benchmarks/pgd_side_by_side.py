@@ -10,7 +10,8 @@ seconds of the row: the median over rounds, its 95 % bootstrap interval, and the
 call on a bare model includes the search for a batch size; the second column of ratios is for one that is told.
 
 `--start peers` takes chance out of the comparison: atodds then begins, once for each peer, at the very points that this
-peer draws with this round's seed, and the two are compared image by image.
+peer draws with this round's seed, and projects as the peer does, on the ball and then on the box; the two are compared
+image by image. In l2 it goes there a second time with its own projection, which is another setting.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 import atodds.data
 from atodds import norms
 from atodds.attacks import fgsm, pgd
+from atodds.attacks.gradient_sign import Projection
 from atodds.oracle import Oracle
 from atodds.threat import Threat, parse_eps_list
 from side_by_side import Counting, Timed, factory, interleaved, machine, options, table
@@ -34,6 +36,7 @@ from side_by_side import Counting, Timed, factory, interleaved, machine, options
 TOLERANCE = 1e-4
 BATCH = 256
 OURS, SETTLED, FROM = "atodds", f"atodds, batches of {BATCH}", "atodds, from the points of "
+EXACT = ", exact projection"
 
 Call = Callable[[nn.Module, int], Tensor]
 """(model, seed) -> images."""
@@ -139,14 +142,18 @@ def _from_their_points(question: Question, images: Tensor, labels: Tensor) -> di
     found: dict[str, Call] = {}
     for name, make in (_of_torchattacks(question) | _of_foolbox(question)).items():
         call, ball = _seeded(make, images, labels), (question.threat, question.steps, question.size)
-        found[f"{FROM}{name}"] = partial(_ours_from, call, images, labels, *ball, drawn={})
+        drawn: dict[int, Tensor] = {}
+        ours = partial(_ours_from, call, images, labels, *ball, drawn=drawn)
+        found[f"{FROM}{name}"] = partial(ours, projection="ball-then-box")
+        if question.threat.norm == "l2":
+            found[f"{FROM}{name}{EXACT}"] = partial(ours, projection="exact")
         found[name] = call
     return found
 
 
 def _ours_from(
     call: Call, images: Tensor, labels: Tensor, threat: Threat, steps: int, size: float, model: nn.Module, seed: int,
-    *, drawn: dict[int, Tensor],
+    *, drawn: dict[int, Tensor], projection: Projection,
 ) -> Tensor:  # fmt: skip
     if seed not in drawn:
         try:
@@ -160,6 +167,7 @@ def _ours_from(
         threat,
         steps=steps,
         step_size=size,
+        projection=projection,
         starting_points=drawn[seed],
     )
 

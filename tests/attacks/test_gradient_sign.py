@@ -1,6 +1,7 @@
 """On a linear model the best perturbation is known in closed form: FGSM, I-FGSM and PGD find it, in every norm."""
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -273,6 +274,34 @@ def test_restarts_go_on_with_those_that_are_left_and_each_from_another_start() -
     assert fooled == pytest.approx(left, abs=4 * math.sqrt(left * (1 - left) / 200))
 
 
+@pytest.mark.parametrize("stop", [False, True])
+def test_the_ball_and_then_the_box_is_the_walk_of_most_programs(stop: bool) -> None:
+    """Written out for all images at once; in linf it is the same as the exact projection, in l1 there is none."""
+    model, _ = linear(3)
+    images, labels = pool(model, 20, edge=True)
+    eps, size, points = 0.4, 0.12, images.clone()
+    for _ in range(6):
+        points.requires_grad_(True)
+        (slope,) = torch.autograd.grad(nn.functional.cross_entropy(model(points), labels, reduction="sum"), points)
+        delta = points.detach() + size * slope / slope.norm(dim=1, keepdim=True) - images
+        delta = delta * (eps / delta.norm(dim=1, keepdim=True)).clamp_max(1)
+        points = (images + delta).clamp(0, 1)
+    settings: dict[str, Any] = {"steps": 6, "step_size": size, "random_start": False, "projection": "ball-then-box"}
+    found = pgd(model, images, labels, Threat("l2", eps), stop=stop, **settings)
+    kept = model(found).argmax(1) == labels if stop else torch.ones(20, dtype=torch.bool)
+    assert int(kept.sum()) >= 5
+    torch.testing.assert_close(found[kept], points[kept], rtol=0, atol=1e-12)
+    exact = pgd(model, images, labels, Threat("l2", eps), stop=stop, **settings | {"projection": "exact"})
+    assert not torch.allclose(exact[kept], points[kept], rtol=0, atol=1e-3)
+    flat = [pgd(model, images, labels, Threat("linf", 0.1), **settings | {"projection": way}) for way in WAYS]
+    assert torch.equal(*flat)
+    with pytest.raises(ArgumentError, match=r"^projection="):
+        pgd(model, images, labels, Threat("l1", 1.0), **settings)
+
+
+WAYS = ("exact", "ball-then-box")
+
+
 @every_norm
 def test_pgd_begins_at_the_points_that_it_is_given(norm: Norm) -> None:
     model, _ = linear(3)
@@ -333,6 +362,7 @@ def test_the_loss_decides_where_pgd_goes() -> None:
         ({"step_size": math.nan}, "step_size"),
         ({"step_size": math.inf}, "step_size"),
         ({"loss": "hinge"}, "loss"),
+        ({"projection": "none"}, "projection"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(named: dict[str, int], argument: str) -> None:

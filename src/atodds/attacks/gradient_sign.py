@@ -8,6 +8,7 @@ NeurIPS 2019, cut to the box.
 """
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,11 @@ from atodds import noise, norms
 from atodds.attacks import losses
 from atodds.attacks.leaving import without
 from atodds.attacks.pool import Balls, Pool, check_starting_points, opened, positive
-from atodds.errors import ArgumentError
+from atodds.errors import ArgumentError, UnknownNameError
 from atodds.oracle import Objective, Oracle
 from atodds.threat import Threat
+
+Projection = Literal["exact", "ball-then-box"]
 
 
 def fgsm(
@@ -109,6 +112,7 @@ def pgd(
     random_start: bool = True,
     loss: losses.LossName = "cross-entropy",
     stop: bool = True,
+    projection: Projection = "exact",
     starting_points: Tensor | None = None,
 ) -> Tensor:
     """Projected gradient ascent from a random point of the ball. At most `steps` gradients and one more forward pass
@@ -124,6 +128,9 @@ def pgd(
         loss: "cross-entropy", "logit" or "margin".
         stop: leave an image as soon as it is fooled. False takes every step and proposes the last point, or the one
             before it that fools.
+        projection: "exact" goes to the nearest point of ball and box after each step; "ball-then-box" goes to that of
+            the ball and then cuts values to [0, 1], as most programs do, in l2 and linf: in linf it is the same, and
+            in l2 it ends short of the optimum where the box cuts the ball.
         starting_points: (N, C, H, W) to begin from in the first restart, such as what another attack found; each is
             brought into ball and box.
 
@@ -131,14 +138,20 @@ def pgd(
         (N, C, H, W) images in ball and box: one that fools where one was found, else the last point.
 
     Raises:
-        ArgumentError: bad images, labels, targets, starting points or settings.
+        ArgumentError: bad images, labels, targets, starting points or settings, or another projection in l1.
+        UnknownNameError: no such loss or projection.
     """
     positive(steps=steps, restarts=restarts)
+    if projection not in get_args(Projection):
+        raise UnknownNameError.among("projection", projection, get_args(Projection))
     if starting_points is not None:
         check_starting_points(starting_points, images)
     if step_size is not None and not 0 <= step_size < math.inf:
         raise ArgumentError("step_size", step_size, "not a length", "Give a positive number, in pixels of [0, 1].")
     with opened(model, images, labels, threat, targets, ids) as pool:
+        if projection != "exact" and pool.norm == "l1":
+            raise ArgumentError("projection", projection, "not for steps in l1", "Give 'exact'.")
+        clipped = projection != "exact" and pool.norm == "l2"
         objective = losses.objective(loss, pool.labels, pool.targets)
         sizes = pool.radii(torch.arange(len(images), device=pool.eps.device), 2.5 / steps)
         if step_size is not None:
@@ -153,7 +166,7 @@ def pgd(
                 points = norms.project(given, origins, pool.radii(left), pool.norm)
             else:
                 points = _start(pool, left, seed=seed, restart=restart) if random_start else origins.clone()
-            _climb(pool, objective, left, points, origins, steps, sizes[left], stop=stop)
+            _climb(pool, objective, left, points, origins, steps, sizes[left], stop=stop, clipped=clipped)
         return pool.settled(images)
 
 
@@ -182,6 +195,7 @@ def _climb(
     sizes: Tensor,
     *,
     stop: bool,
+    clipped: bool = False,
 ) -> None:
     """Climb from `points` for the images at `rows`, around `origins`, in steps of `sizes`; all four are used up.
 
@@ -206,6 +220,9 @@ def _climb(
                     return
                 if step >= half:
                     middle, height, fools = without(hit, middle, height, fools)
+        if clipped:
+            points = _clipped(points, gradient, origins, radii, sizes)
+            continue
         norms.ascend(
             points, gradient, origins, radii, pool.norm, sizes, spread=_SPREAD, even=step >= half, out=points
         )  # fmt: skip
@@ -217,3 +234,10 @@ def _climb(
     pool.keep(rows[hit], points[hit], fooled=True)
     missed = ~pool.found[rows]
     pool.keep(rows[missed], points[missed], fooled=False)
+
+
+def _clipped(points: Tensor, gradient: Tensor, origins: Tensor, radii: Tensor, sizes: Tensor) -> Tensor:
+    """A step in l2, onto the ball and then into the box."""
+    size = sizes.view(-1, *[1] * (points.ndim - 1))
+    moved = torch.addcmul(points - origins, norms.steepest(gradient, "l2"), size)
+    return norms.project_ball(moved, radii, "l2").add_(origins).clamp_(0, 1)
