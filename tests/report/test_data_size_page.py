@@ -154,4 +154,13 @@ def test_a_page_that_cannot_be_written_is_our_error(study: DataSizeStudy, tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be written"):
         write_data_size(study, tmp_path / "file" / "report.html")
-    assert write_data_size(study, tmp_path / "new" / "report.html").is_file()
+    (page,) = write_data_size(study, tmp_path / "new" / "report.html")
+    assert page.is_file()
+
+
+def test_every_figure_is_a_file_too(study: DataSizeStudy, tmp_path: Path) -> None:
+    few = replace(study, curves=study.curves[2:])
+    written = write_data_size(few, tmp_path / "report.html", figures=tmp_path / "figures")
+    names = {f"{name}.{kind}" for name in ("sizes-cnn4", "standing") for kind in ("svg", "png")}
+    assert {path.name for path in written[1:]} == names
+    assert all(path.read_bytes() for path in written)

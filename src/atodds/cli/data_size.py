@@ -66,6 +66,9 @@ def data_size(
     ] = None,
     repeats: Annotated[int, typer.Option(help="Trainings for each rule and network.")] = REPEATS,
     out: Annotated[str | None, typer.Option(help="Folder of the study.", show_default="runs/data-size-DATA")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write every figure alone, as PNG and SVG, into this folder.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides subsets, weights and every other draw.")] = 0,
     device: Annotated[
         str, typer.Option(help="Where networks run: cpu, cuda, cuda:1, mps.", show_default="a GPU if there is one")
@@ -148,8 +151,10 @@ def data_size(
             console.print(
                 f"{one.variant.name}, {selecting.keep:,} images kept: {told(one)}", highlight=False, markup=False
             )
-    page = write_data_size(study, place / "report.html", kept)
-    console.print(f"\nThe page: {escape(page.resolve().as_uri())}", highlight=False, soft_wrap=True)
+    written = write_data_size(study, place / "report.html", kept, figures)
+    if figures is not None:
+        console.print(f"{len(written) - 1} figures in {escape(str(figures))}", highlight=False, soft_wrap=True)
+    console.print(f"\nThe page: {escape(written[0].resolve().as_uri())}", highlight=False, soft_wrap=True)
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

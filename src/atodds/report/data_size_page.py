@@ -1,7 +1,7 @@
 """The page of the study of data sizes: what it answers, the findings of 2019, three panels for each network."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from atodds.report import colours
 from atodds.report.charts.figure import Figure
 from atodds.report.charts.selection import selection, told
 from atodds.report.charts.sizes import groups, standing, three_panels, tops
+from atodds.report.figures import write_figure
 from atodds.report.page import MARKS, asset, environment, policy, runtime, spec_of, style
 from atodds.report.study_page import SIGNS
 from atodds.report.words import conjunction, counted
@@ -43,8 +44,49 @@ class Kept:
     selected: tuple[Selected, ...]
 
 
-def write_data_size(study: DataSizeStudy, path: str | os.PathLike[str], kept: Kept | None = None) -> Path:
-    """Write the page of a study into one file, and give its path back.
+@dataclass(frozen=True)
+class Figures:
+    """The figures of the page: curves, a network each; robust accuracy; rules, a network each."""
+
+    curves: tuple[Drawn, ...]
+    fixed: Drawn
+    chosen: tuple[Drawn, ...]
+
+    @classmethod
+    def of(cls, study: DataSizeStudy, kept: Kept | None, paint: colours.Paint) -> "Figures":
+        """Those of a study."""
+        ends = tops(study)
+        curves = [Drawn(f"sizes-{few[0].variant.network}", three_panels(few, ends, paint)) for few in groups(study)]
+        chosen = (
+            []
+            if kept is None
+            else [
+                Drawn(f"select-{one.variant.name.replace('+', '-')}", selection(one, kept.plan, paint))
+                for one in kept.selected
+            ]
+        )
+        return cls(tuple(curves), Drawn("standing", standing(study, paint)), tuple(chosen))
+
+    def __iter__(self) -> Iterator[Drawn]:
+        return iter((*self.curves, self.fixed, *self.chosen))
+
+
+def write_data_size(
+    study: DataSizeStudy,
+    path: str | os.PathLike[str],
+    kept: Kept | None = None,
+    figures: str | os.PathLike[str] | None = None,
+) -> list[Path]:
+    """Write the page of a study into one file, and with a folder every figure alone as PNG and SVG.
+
+    Args:
+        study: the curves.
+        path: of the page.
+        kept: the rules that choose training images, where they were compared.
+        figures: folder of the figures.
+
+    Returns:
+        The page, then the figures.
 
     Raises:
         RunError: a run that is not whole, or a file that cannot be written.
@@ -55,7 +97,13 @@ def write_data_size(study: DataSizeStudy, path: str | os.PathLike[str], kept: Ke
         target.write_text(content, encoding="utf-8")
     except OSError as error:
         raise RunError(f"The page cannot be written to {target}: {error.strerror or error}.") from error
-    return target
+    written = [target]
+    if figures is not None:
+        paint = colours.values(1)
+        for drawn in Figures.of(study, kept, paint):
+            files = [Path(figures) / f"{drawn.name}.{kind}" for kind in ("svg", "png")]
+            written += [write_figure(drawn.figure, paint, file) for file in files]
+    return written
 
 
 def render_data_size(study: DataSizeStudy, kept: Kept | None = None) -> str:
@@ -64,22 +112,11 @@ def render_data_size(study: DataSizeStudy, kept: Kept | None = None) -> str:
     Raises:
         RunError: a run is not whole.
     """
-    paint, ends = colours.variables(1), tops(study)
-    figures = [
-        Drawn(f"sizes-{curves[0].variant.network}", three_panels(curves, ends, paint)) for curves in groups(study)
-    ]
-    fixed = Drawn("standing", standing(study, paint))
-    chosen = (
-        [
-            Drawn(f"select-{one.variant.name.replace('+', '-')}", selection(one, kept.plan, paint))
-            for one in kept.selected
-        ]
-        if kept
-        else []
-    )
+    paint = colours.variables(1)
+    figures = Figures.of(study, kept, paint)
     drawings: dict[str, dict[str, Any]] = {
         f"{drawn.name}-{place}": spec_of(panel, paint)
-        for drawn in (*figures, fixed, *chosen)
+        for drawn in figures
         for place, panel in enumerate(drawn.figure.panels)
     }
     scripts = [Markup(runtime()), Markup(asset("app.js"))]
@@ -97,13 +134,13 @@ def render_data_size(study: DataSizeStudy, kept: Kept | None = None) -> str:
             claims=sorted(claims(study), key=lambda claim: VERDICTS.index(claim.verdict)),
             signs=SIGNS,
             marks=MARKS,
-            figures=figures,
-            fixed=fixed,
+            figures=figures.curves,
+            fixed=figures.fixed,
             kept=kept.plan if kept else None,
-            chosen=chosen,
+            chosen=figures.chosen,
             selected=kept.selected if kept else (),
             rules=RULES,
-            runs=3 * (len(study.curves) + len(chosen)),
+            runs=3 * (len(study.curves) + len(figures.chosen)),
             findings=_findings(study, kept),
             drawings=drawings,
             largest=interval,
