@@ -135,6 +135,7 @@ import lightning_fabric, torch
 from test_state import RECIPE, trained
 
 torch.set_num_threads(1)
+trained(Path(sys.argv[2]), RECIPE)  # imports what is imported late, once and not in every child
 for line in sys.stdin:
     folder, at = line.split()
     child = os.fork()
@@ -154,8 +155,8 @@ the exit status out.
 def test_kill_minus_nine_in_any_epoch_changes_no_bit(tmp_path: Path) -> None:
     lines = [(tmp_path / f"once{epoch}", epoch) for epoch in range(1, 5)]  # killed in one epoch
     lines += [(tmp_path / "often", epoch) for epoch in (1, 1, 2, 3, 4)]  # and in each in turn
-    lines += [(folder, 0) for folder in dict.fromkeys(folder for folder, _ in lines)] + [(tmp_path / "whole", 0)]
-    words = [sys.executable, "-c", NURSERY, str(Path(__file__).parent)]
+    lines += [(folder, 0) for folder in dict.fromkeys(folder for folder, _ in lines)]
+    words = [sys.executable, "-c", NURSERY, str(Path(__file__).parent), str(tmp_path / "whole")]
     given = "".join(f"{folder} {epoch}\n" for folder, epoch in lines)
     done = subprocess.run(words, input=given, capture_output=True, text=True, check=True, timeout=300)
     statuses = [int(line) for line in done.stdout.split()]
