@@ -35,6 +35,11 @@ from atodds.training.recipe import SCHEDULES, Recipe
         ({"objective": "fast", "eps": 0.1, "attack_steps": 7}, ArgumentError, "a single step"),
         ({"objective": "trades"}, ArgumentError, "no budget to train against"),
         ({"eps_ramp": 1.5}, ArgumentError, "eps_ramp"),
+        ({"objective": "adversarial", "eps": 0.1, "skip": 1}, ArgumentError, "skip=1"),
+        ({"objective": "adversarial", "eps": 0.1, "freeze": -1}, ArgumentError, "freeze=-1"),
+        ({"skip": 0.5}, ArgumentError, "standard training has no use for it"),
+        ({"objective": "fast", "eps": 0.1, "freeze": 1.0}, ArgumentError, "fast training has no use for it"),
+        ({"objective": "adversarial", "eps": 0.1, "skip": 0.5, "attack_steps": 1}, ArgumentError, "nothing to save"),
         ({"seed": 1.0}, ArgumentError, "seed"),
         ({"seed": 2**70}, ArgumentError, "seed"),
         ({"objective": "adversarial"}, ArgumentError, "no budget to train against"),
@@ -105,3 +110,10 @@ def test_a_card_can_hold_a_recipe() -> None:
     for recipe in (Recipe(), Recipe(objective="adversarial", eps="8/255", attack_step_size=0.01, seed=-(2**61))):
         card = Card("mlp", {"width": 1}, (1, 2, 2), ("a", "b"), recipe=recipe.told())
         assert Card.from_json(card.to_json(), "here") == card
+
+
+def test_cards_from_before_thrift_was_known_say_the_same_training() -> None:
+    plain = Recipe(objective="adversarial", eps=0.1)
+    assert not {"skip", "freeze"} & set(plain.told())
+    thrifty = Recipe(objective="adversarial", eps=0.1, skip=0.5, freeze=2.0).told()
+    assert (thrifty["skip"], thrifty["freeze"]) == (0.5, 2.0)

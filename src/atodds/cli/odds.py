@@ -13,7 +13,7 @@ from atodds.data import load as load_images
 from atodds.errors import ArgumentError
 from atodds.evaluation import executor
 from atodds.evaluation.conduct import Settings
-from atodds.studies.odds import PARTS, TRAINED, carry_out, check_parts
+from atodds.studies.odds import PARTS, TRAINED, USUAL_PARTS, carry_out, check_parts
 from atodds.studies.odds_plan import EFFORTS, USUAL, planned
 
 _TOLD = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
@@ -40,7 +40,7 @@ def odds(
         str | None,
         typer.Option(
             help=f"What to do, separated by commas. {_TOLD}.",
-            show_default="all; without training where models are given",
+            show_default="all but cheaper; without training where models are given",
         ),
     ] = None,
     networks: Annotated[
@@ -131,7 +131,7 @@ def odds(
 
 
 def _usual_parts(specs: list[str] | None) -> tuple[str, ...]:
-    return tuple(part for part in PARTS if part not in TRAINED) if specs else tuple(PARTS)
+    return tuple(part for part in USUAL_PARTS if part not in TRAINED) if specs else USUAL_PARTS
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

@@ -68,6 +68,12 @@ def train(
     ] = None,
     eps_ramp: Annotated[float, typer.Option(help="Share of training during which eps rises from 0.")] = 0.0,
     beta: Annotated[float, typer.Option(help="TRADES' weight of the robust term.")] = 6.0,
+    skip: Annotated[
+        float, typer.Option(help="Adversarial: share of images to leave alone, the weakest by their first gradient.")
+    ] = 0.0,
+    freeze: Annotated[
+        float, typer.Option(help="Adversarial: signal of gradients below which layers stand still; 1 is noise alone.")
+    ] = 0.0,
     epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 128,
     lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 0.1,
@@ -108,8 +114,8 @@ def train(
         objective=objective, epochs=epochs, batch_size=batch_size, lr=lr, momentum=momentum, weight_decay=weight_decay,
         schedule=schedule, norm=norm, eps=eps, attack_steps=attack_steps,
         attack_step_size=None if attack_step_size is None else _length(attack_step_size),
-        eps_ramp=eps_ramp, beta=beta, shift=shift, flip=flip, rotation=rotation, precision=_precision(precision),
-        seed=seed,
+        eps_ramp=eps_ramp, beta=beta, skip=skip, freeze=freeze, shift=shift, flip=flip, rotation=rotation,
+        precision=_precision(precision), seed=seed,
     )  # fmt: skip
     chosen = _settings(settings or [])
     if network not in NETWORKS:

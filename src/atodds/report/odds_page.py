@@ -1,6 +1,7 @@
 """The page of the study of accuracy against robustness: theory, experiment and pictures in the order of an argument."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from atodds.errors import RunError
 from atodds.evaluation.manifest import Finding
 from atodds.evaluation.provenance import commit, machine, now, versions
 from atodds.report import colours
-from atodds.report.charts import odds, odds_seen, odds_theory
+from atodds.report.charts import odds, odds_cheaper, odds_seen, odds_theory
 from atodds.report.charts.figure import Figure
 from atodds.report.figures import write_figure
 from atodds.report.odds_sheets import sheets
@@ -22,6 +23,44 @@ from atodds.report.sheets import Sheet, write_sheet
 from atodds.report.words import plain
 from atodds.studies.odds import OddsStudy
 from atodds.theory.tsipras import bound
+
+ARGUMENT: Mapping[str, tuple[str, str]] = {
+    "theory": (
+        "What is known",
+        "There are data on which no classifier is both accurate and robust: what makes the accuracy of many "
+        "weak features is what an attack turns around. Training against the attack finds the robust feature "
+        "alone, and pays for it.",
+    ),
+    "samples": (
+        "Few samples and many",
+        "Do networks do the same? With few samples, training against an attack might help to generalise; with "
+        "many, the standard network should find features that the robust one must leave alone.",
+    ),
+    "trade": (
+        "What robustness costs",
+        "What does a larger ball in training buy under attack, and what does it cost without one?",
+    ),
+    "features": (
+        "Which features are given up",
+        "In a linear task the features can be counted. Which pixels does the robust classifier leave out, and "
+        "is a standard classifier robust that is given only the others?",
+    ),
+    "gradients": (
+        "What robust networks see",
+        "If what is left are features that people see too, gradients of robust networks should follow the object.",
+    ),
+    "synthesis": (
+        "What that is good for",
+        "Far from an image, a robust network should see another class and not noise: then its loss alone "
+        "leads from one class to another, and makes images from draws.",
+    ),
+    "cheaper": (
+        "Training made cheaper",
+        "Can the gradients of the attack say which images and layers need no work? What counts is the cost at "
+        "equal robust accuracy.",
+    ),
+}
+"""By section: its heading, and the step of the argument."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +73,21 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Section:
-    """A step of the argument: its sentence, and the figures and sheets that support it."""
+    """A step of the argument, by its name, and the figures and sheets that support it."""
 
     name: str
-    heading: str
-    argument: str
     figures: tuple[Drawn, ...] = ()
     sheets: tuple[Sheet, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        """Over it."""
+        return ARGUMENT[self.name][0]
+
+    @property
+    def argument(self) -> str:
+        """What it asks."""
+        return ARGUMENT[self.name][1]
 
 
 def write_odds(
@@ -110,10 +157,6 @@ def sections(study: OddsStudy, paint: colours.Paint) -> tuple[Section, ...]:
         found.append(
             Section(
                 "theory",
-                "What is known",
-                "There are data on which no classifier is both accurate and robust: what makes the accuracy of many "
-                "weak features is what an attack turns around. Training against the attack finds the robust feature "
-                "alone, and pays for it.",
                 (
                     Drawn("bound", odds_theory.bounded(study.theory, paint)),
                     Drawn("phases", odds_theory.phases(study.theory)),
@@ -126,9 +169,6 @@ def sections(study: OddsStudy, paint: colours.Paint) -> tuple[Section, ...]:
         found.append(
             Section(
                 "samples",
-                "Few samples and many",
-                "Networks do the same. With few samples, training against an attack may help to generalise; with many, "
-                "the standard network finds features that the robust one must leave alone.",
                 (Drawn("samples", figure),),
             )
         )
@@ -136,8 +176,6 @@ def sections(study: OddsStudy, paint: colours.Paint) -> tuple[Section, ...]:
         found.append(
             Section(
                 "trade",
-                "What robustness costs",
-                "The larger the ball that is trained against, the more stands under attack, and the less without one.",
                 (Drawn("trade", odds.trade(study.trades, study.attacks, paint)),),
             )
         )
@@ -145,9 +183,6 @@ def sections(study: OddsStudy, paint: colours.Paint) -> tuple[Section, ...]:
         found.append(
             Section(
                 "features",
-                "Which features are given up",
-                "In a linear task the features can be counted. The robust classifier leaves out the pixels that hardly "
-                "correlate with the label; and a standard classifier that is given only the others is robust as well.",
                 (Drawn("weights", odds_seen.weights(study.features, paint)),),
             )
         )
@@ -156,20 +191,22 @@ def sections(study: OddsStudy, paint: colours.Paint) -> tuple[Section, ...]:
         found += [
             Section(
                 "gradients",
-                "What robust networks see",
-                "What is left are features that people see too: the gradients of robust networks follow the object.",
                 (Drawn("alignment", odds_seen.alignment(study.pictures, paint)),),
                 drawn[:1],
             ),
             Section(
                 "synthesis",
-                "What that is good for",
-                "Far from an image, where a standard network sees noise, a robust one sees another class: its loss "
-                "alone leads from one class to another, and makes images from draws.",
                 (),
                 drawn[1:],
             ),
         ]
+    if study.cheaper is not None:
+        found.append(
+            Section(
+                "cheaper",
+                (Drawn("cheaper", odds_cheaper.cheaper(study.cheaper, paint)),),
+            )
+        )
     return tuple(found)
 
 

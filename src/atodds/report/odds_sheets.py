@@ -48,7 +48,7 @@ def far(seen: Pictures) -> Sheet:
             for image, said, sure in zip(one.far, one.said, one.sure, strict=True)
         )
         rows.append(Row(one.name, cells))
-    title: Sentence = ("What raises the loss most within ", _ball(seen.far))
+    title: Sentence = ("What raises the loss most in ", _ball(seen.far))
     subtitle = "PGD from the image, never stopped. Below each: what the network takes it for, and how surely."
     return Sheet("far", title, subtitle, tuple(rows))
 
@@ -65,7 +65,7 @@ def classes(seen: Pictures) -> Sheet:
         )
         for one in seen.models
     ]
-    title: Sentence = (f"One image, a {seen.names[seen.labels[0]]}, on its way to each class within ", _ball(seen.far))
+    title: Sentence = (f"One image, a {seen.names[seen.labels[0]]}, on its way to each class in ", _ball(seen.far))
     return Sheet(
         "classes", title, "PGD towards each class. Below each: the probability of the class.", tuple(rows),
         tuple(name[:9] for name in seen.names),
@@ -80,15 +80,16 @@ def paths(seen: Pictures) -> Sheet:
             start = seen.labels[k]
             cells = []
             for image, said in zip(one.paths.images[k], one.paths.probabilities[k], strict=True):
-                both = f"{_sure(float(said[start]))} {_sure(float(said[end]))}"
-                alternative = f"{one.name}: {seen.names[start]} and {seen.names[end]} {both}"
-                cells.append(Cell(_pixels(image), both, alternative))
-            rows.append(Row(f"{one.name}: {seen.names[start]} to {seen.names[end]}", tuple(cells)))
+                both = [percent(float(said[place]), 0).replace(" ", "") for place in dict.fromkeys((start, end))]
+                alternative = f"{one.name} on the way from {seen.names[start]}: {' and '.join(both)} %"
+                cells.append(Cell(_pixels(image), " / ".join(both), alternative))
+            way = f"stays {seen.names[start]}" if start == end else f"{seen.names[start]} to {seen.names[end]}"
+            rows.append(Row(f"{one.name}: {way}", tuple(cells)))
     count = rows[0].cells
     return Sheet(
         "interpolation",
         ("From an image to its far one in a straight line",),
-        f"{len(count)} equal steps. Below each: the probabilities of the first and of the last class.",
+        f"{len(count)} images in equal steps. Below each: the probabilities of the first and of the last class, in %.",
         tuple(rows),
     )
 
@@ -105,7 +106,7 @@ def made(seen: Pictures, one: Seen) -> Sheet:
         agreed = ("; ", Name(seen.models[0].name), f" takes {one.agreed} of them for the class")
     title: Sentence = ("Images made by ", Name(one.name), *agreed)
     subtitle = (
-        f"PGD towards the class within {_ball(seen.wide)} of draws from a normal distribution fitted to each class's "
+        f"PGD towards the class in {_ball(seen.wide)} of draws from a normal distribution fitted to each class's "
         "training images. Left: the draw that the first image began at. Below each: the probability of the class."
     )
     return Sheet(f"made-{one.name}", title, subtitle, tuple(rows), ("draw",))
@@ -139,7 +140,7 @@ def _clear(models: Sequence[Seen]) -> Iterator[Seen]:
 
 
 def _ball(threat: Threat) -> str:
-    return f"{threat.norm} {threat.eps:.3g}"
+    return f"an {threat.norm} ball of {threat.eps:.3g}"
 
 
 def _sure(value: float) -> str:

@@ -20,6 +20,7 @@ from atodds.errors import ArgumentError, UnknownNameError
 from atodds.evaluation.conduct import Settings
 from atodds.explain import features
 from atodds.explain.features import Step, Task, Weights
+from atodds.studies.cheaper import Cheaper, measure
 from atodds.studies.odds_pictures import Pictures, pictures
 from atodds.studies.odds_plan import Plan
 from atodds.studies.odds_training import Curve, Trade, curves, largest, trades
@@ -34,9 +35,11 @@ PARTS = {
     "attacks": "accuracy and robust accuracy by the radius that was trained against",
     "features": "a linear task: weights against correlation",
     "pictures": "gradients, far images, interpolation, synthesis",
+    "cheaper": "adversarial training that skips weak images or lets layers stand still",
 }
 """By name: what each part is."""
 TRAINED = ("samples", "attacks")
+USUAL_PARTS = tuple(part for part in PARTS if part != "cheaper")
 PAIR, PAIR_EPS = ("5", "7"), 0.2
 """The linear task of the paper, and its radius."""
 P, STRENGTH, FEATURES = 0.95, 3.0, 100
@@ -107,6 +110,7 @@ class OddsStudy:
     trades: tuple[Trade, ...]
     features: Features | None
     pictures: Pictures | None
+    cheaper: Cheaper | None
     attacks: str
     command: str
     device: str
@@ -136,7 +140,7 @@ def carry_out(
     data: str,
     plan: Plan | None = None,
     models: Mapping[str, nn.Module] | None = None,
-    parts: Sequence[str] = tuple(PARTS),
+    parts: Sequence[str] = USUAL_PARTS,
     limit: int = 100,
     attacks: str = "standard",
     device: torch.device | None = None,
@@ -189,7 +193,11 @@ def carry_out(
     if begins("pictures"):
         own = _pair(plan, largest(plan, folder, device=where.type)) if plan is not None else {}
         shown = pictures({**own, **(models or {})}, some, train, data=data)
-    return OddsStudy(data, plan, theory, found, traded, linear, shown, attacks, settings.command, where.type)
+    cheap = None
+    if begins("cheaper"):
+        seeds = plan.seeds if plan is not None else tuple(range(settings.seed, settings.seed + 3))
+        cheap = measure(data, train, some, folder, seeds=seeds, told=trained)
+    return OddsStudy(data, plan, theory, found, traded, linear, shown, cheap, attacks, settings.command, where.type)
 
 
 def known(*, draws: int = DRAWS) -> Theory:

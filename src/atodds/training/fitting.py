@@ -67,6 +67,7 @@ class Tally:
     loss: Tensor
     hits: Tensor
     seen: int = 0
+    passes: int = 0
 
     @classmethod
     def empty(cls, device: torch.device) -> "Tally":
@@ -77,6 +78,7 @@ class Tally:
         """Count a batch."""
         labels = lowered.batch.labels
         self.seen += len(labels)
+        self.passes += lowered.passes
         self.loss += lowered.loss.detach() * len(labels)
         self.hits += (lowered.logits.detach().argmax(1) == labels).sum()
 

@@ -27,12 +27,16 @@ class Inner:
         steps: gradients in the images, for each batch.
         step_size: length of a step, in the threat's norm.
         beta: weight of TRADES' robust term.
+        skip: share of images, those that can reach the smallest loss, that adversarial training leaves alone.
+        freeze: signal of a layer's gradients below which adversarial training lets it stand still; 0 for never.
     """
 
     threat: Threat
     steps: int
     step_size: float
     beta: float = 6.0
+    skip: float = 0.0
+    freeze: float = 0.0
 
 
 def random_start(images: Tensor, ids: Tensor, threat: Threat, seed: int) -> Tensor:

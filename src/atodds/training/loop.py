@@ -40,7 +40,8 @@ class Progress:
     """Where training is: epoch and step count from 1; loss and accuracy are means over the epoch so far.
 
     Accuracy is that on the images of the objective: for adversarial training, on the attacked ones. `left` is an
-    estimate. `validation` is the accuracy on the validation images after the last epoch that is done.
+    estimate. `validation` is the accuracy on the validation images after the last epoch that is done. `passes` are the
+    passes of single images in the epoch so far, those of the attack and its own.
     """
 
     epoch: int
@@ -52,6 +53,7 @@ class Progress:
     seconds: float
     left: float
     validation: float | None = None
+    passes: int = 0
 
 
 def train(
@@ -183,5 +185,7 @@ class _Clock:
         self.told, seconds = now, now - self.began
         left = seconds * ((self.epochs - self.before) * self.steps / done - 1)
         self.on_progress(
-            Progress(epoch + 1, self.epochs, number + 1, self.steps, *tally.means(), seconds, left, validation)
+            Progress(
+                epoch + 1, self.epochs, number + 1, self.steps, *tally.means(), seconds, left, validation, tally.passes
+            )
         )

@@ -6,7 +6,7 @@ may look at what the step left behind: free training takes its next images from 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from atodds import noise, norms
 from atodds.errors import ArgumentError
 from atodds.training.inner import Inner, ascend, climb, frozen, random_start
+from atodds.training.thrift import Frozen, Weak, first_step
 
 _TRADES_START = 0.001
 """Standard deviation of TRADES' random start; a start at the image itself has gradient 0."""
@@ -56,11 +57,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A loss to lower, the batch that it is of, and the logits (B, K) by which accuracy so far is judged."""
+    """A loss to lower, the images that it is of, and the logits (B, K) by which accuracy so far is judged; `passes` are
+    the passes of single images that it took so far, its own and those of the attack."""
 
     loss: Tensor
     logits: Tensor
     batch: Batch
+    passes: int
 
 
 Follow = Callable[[nn.Module, Iterable[Batch]], Iterator[Lowered]]
@@ -70,7 +73,7 @@ Follow = Callable[[nn.Module, Iterable[Batch]], Iterator[Lowered]]
 def standard(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Lowered]:
     """Cross-entropy on the images as they are."""
     for batch in batches:
-        yield _cross_entropy(model, batch.images, batch)
+        yield _cross_entropy(model, batch.images, batch, len(batch.labels))
 
 
 def adversarial(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Lowered]:
@@ -79,19 +82,38 @@ def adversarial(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Lowered]
 
     PGD starts at a random point, takes all its steps, and sees the model in eval mode; the loss is taken in training
     mode. With a single step of 1.25 eps it is fast adversarial training (Wong, Rice, Kolter: "Fast is better than
-    free", ICLR 2020, algorithm 3).
+    free", ICLR 2020, algorithm 3). Weak images are left alone, and layers stand still, where the inner attack says so:
+    see `atodds.training.thrift`.
 
     Raises:
         ArgumentError: a batch without an inner attack.
     """
-    for batch in batches:
-        inner, labels = batch.against, batch.labels
+    weak, layers = None, None
+    try:
+        for batch in batches:
+            inner, count = batch.against, len(batch.labels)
+            points = random_start(batch.images, batch.ids, inner.threat, batch.seed)
+            passes = count * inner.steps
+            if inner.skip:
+                weak = weak or Weak(inner.skip)
+                points, reach = first_step(model, points, batch.images, batch.labels, inner)
+                rows = weak.strong(reach)
+                images, labels, ids = (part[rows] for part in (batch.images, batch.labels, batch.ids))
+                batch, points = replace(batch, images=images, labels=labels, ids=ids), points[rows]
+                inner, passes = replace(inner, steps=inner.steps - 1), count + len(rows) * (inner.steps - 1)
+            if inner.freeze:
+                layers = layers or Frozen(model, inner.freeze)
 
-        def higher(logits: Tensor, labels: Tensor = labels) -> Tensor:
-            return F.cross_entropy(logits, labels, reduction="sum")
+            def higher(logits: Tensor, labels: Tensor = batch.labels) -> Tensor:
+                return F.cross_entropy(logits, labels, reduction="sum")
 
-        start = random_start(batch.images, batch.ids, inner.threat, batch.seed)
-        yield _cross_entropy(model, climb(model, higher, start, batch.images, inner), batch)
+            found = climb(model, higher, points, batch.images, inner)
+            yield _cross_entropy(model, found, batch, passes + len(batch.labels))
+            if layers is not None:
+                layers.look()
+    finally:
+        if layers is not None:
+            layers.release()
 
 
 def trades(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Lowered]:
@@ -115,7 +137,8 @@ def trades(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Lowered]:
         found = climb(model, further, near, images, inner)
         plain, logits = model(images), model(found)
         apart = F.kl_div(logits.log_softmax(1), plain.softmax(1), reduction="batchmean")
-        yield Lowered(F.cross_entropy(plain, batch.labels) + inner.beta * apart, logits, batch)
+        passes = len(images) * (inner.steps + 3)
+        yield Lowered(F.cross_entropy(plain, batch.labels) + inner.beta * apart, logits, batch, passes)
 
 
 def free(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Lowered]:
@@ -135,16 +158,16 @@ def free(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Lowered]:
             points = norms.project(images + left[: len(images)], images, inner.threat.eps, inner.threat.norm)
         for _ in range(inner.steps):
             leaf = points.clone().requires_grad_(True)
-            yield _cross_entropy(model, leaf, batch)
+            yield _cross_entropy(model, leaf, batch, len(images))
             if leaf.grad is None:
                 raise ArgumentError("loss", "yielded", "it was not lowered", "Take its backward pass before going on.")
             points = ascend(points, leaf.grad, images, inner)
         left = points - images
 
 
-def _cross_entropy(model: nn.Module, images: Tensor, batch: Batch) -> Lowered:
+def _cross_entropy(model: nn.Module, images: Tensor, batch: Batch, passes: int) -> Lowered:
     logits: Tensor = model(images)
-    return Lowered(F.cross_entropy(logits, batch.labels), logits, batch)
+    return Lowered(F.cross_entropy(logits, batch.labels), logits, batch, passes)
 
 
 @dataclass(frozen=True)

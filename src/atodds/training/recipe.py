@@ -17,6 +17,9 @@ VERSION = 2
 Precision = Literal["float32", "bfloat16"]
 
 
+_THRIFT = ("skip", "freeze")
+
+
 def _one_cycle(done: float) -> float:
     return done / 0.3 if done < 0.3 else (1 - done) / 0.7
 
@@ -51,6 +54,10 @@ class Recipe:
         eps_ramp: share of training during which eps and the step length rise to their values from 0, in [0, 1]. Against
             a large eps from the start, a fresh network may learn nothing at all.
         beta: TRADES' weight of the robust term.
+        skip: in adversarial training, share of the images that are neither attacked to the end nor trained on: those
+            that can reach the smallest loss, as their first gradient tells, in [0, 1).
+        freeze: in adversarial training, signal of the gradients of a layer's weights below which it stands still for
+            some batches, with all layers before it; 1 is that of noise alone, 0 is never.
         shift, flip, rotation: augmentation; see `atodds.data.augment.Augmentation`.
         precision: "float32", or "bfloat16": forward and backward passes in bfloat16, weights and sums in float32.
         seed: decides first weights, order of the images, augmentation, and random starts.
@@ -74,6 +81,8 @@ class Recipe:
     attack_step_size: float | None = None
     eps_ramp: float = 0.0
     beta: float = 6.0
+    skip: float = 0.0
+    freeze: float = 0.0
     shift: float = 0.0
     flip: bool = False
     rotation: float = 0.0
@@ -102,6 +111,12 @@ class Recipe:
         if self.objective == "fast" and self.attack_steps not in (None, 1):
             problem = "fast training takes a single step"
             raise ArgumentError("attack_steps", self.attack_steps, problem, "Take objective='adversarial'.")
+        for argument in _THRIFT:
+            if getattr(self, argument) and self.objective != "adversarial":
+                problem = f"{self.objective} training has no use for it"
+                raise ArgumentError(argument, getattr(self, argument), problem, "Take objective='adversarial'.")
+        if self.skip and self.attack_steps == 1:
+            raise ArgumentError("skip", self.skip, "one step of attack leaves nothing to save", "Take 2 steps or more.")
         _ = self.augmentation  # which checks its own numbers
 
     @property
@@ -118,13 +133,15 @@ class Recipe:
         steps = self.attack_steps or objective.steps
         step_size = objective.step_size(steps) * full if self.attack_step_size is None else self.attack_step_size
         share = min(1.0, done / self.eps_ramp) if self.eps_ramp else 1.0
-        return Inner(Threat(self.norm, share * full), steps, share * step_size, self.beta)
+        return Inner(Threat(self.norm, share * full), steps, share * step_size, self.beta, self.skip, self.freeze)
 
     def told(self) -> dict[str, str | int | float | bool | None]:
         """The recipe as a card holds it, with the version of the code that follows it."""
         inner = self.inner()
         attack = {} if inner is None else {"attack_steps": inner.steps, "attack_step_size": inner.step_size}
-        return asdict(self) | attack | {"training_code": VERSION}
+        # Cards that were written before these were known still say the same training.
+        recipe = {name: value for name, value in asdict(self).items() if value or name not in _THRIFT}
+        return recipe | attack | {"training_code": VERSION}
 
     def _check_numbers(self) -> None:
         """Refuse numbers out of their range, and what is no number."""
@@ -134,7 +151,8 @@ class Recipe:
         self._check("seed", int, lambda seed: abs(seed) < 2**62, "an integer, below 2^62")
         self._check("lr", (int, float), lambda lr: 0 < lr < math.inf, "a positive number")
         self._check("momentum", (int, float), lambda share: 0 <= share < 1, "a number from 0 to below 1")
-        for argument in ("weight_decay", "beta"):
+        self._check("skip", (int, float), lambda share: 0 <= share < 1, "a share from 0 to below 1")
+        for argument in ("weight_decay", "beta", "freeze"):
             self._check(argument, (int, float), lambda weight: 0 <= weight < math.inf, "0 or a positive number")
         self._check("eps_ramp", (int, float), lambda share: 0 <= share <= 1, "a number from 0 to 1")
         if self.attack_step_size is not None:

@@ -9,7 +9,7 @@ from atodds.analysis.numbers import significant
 from atodds.report.charts.figure import RATES, Figure, Panel, Table, inline
 from atodds.report.charts.lines import Line, Mark, lines, words
 from atodds.report.colours import Paint
-from atodds.report.words import Name, Sentence
+from atodds.report.words import Name, Sentence, conjunction
 from atodds.studies.odds import Features
 from atodds.studies.odds_pictures import Pictures
 
@@ -148,19 +148,20 @@ def _alignment_title(seen: Pictures) -> Sentence:
             Name(first.name),
             f" correlate {significant(first.alignment.correlation.value)} with the image",
         )
-    better = [one for one in seen.models[1:] if one.correlation and one.correlation.low > 0]
-    worse = [one for one in seen.models[1:] if one.correlation and one.correlation.high < 0]
     pieces: list[str] = []
-    for group, how in ((better, "better"), (worse, "worse")):
-        if group:
-            pieces += ["; " if pieces else "Gradients of "]
-            for k, one in enumerate(group):
-                pieces += [", " if k else "", Name(one.name)]
-            pieces += [f" agree {how} with the image than those of ", Name(first.name)]
-    return tuple(pieces) or (
-        "No network's gradients clearly agree better with the image than those of ",
-        Name(first.name),
-    )
+    for one in seen.models[1:]:
+        said = [
+            word
+            for measured, more, less in (
+                (one.correlation, "a higher correlation with the image", "a lower correlation with the image"),
+                (one.share, "more energy on the object", "less energy on the object"),
+            )
+            if measured is not None and measured.clear
+            for word in (more if measured.value > 0 else less,)
+        ]
+        pieces += ["; those of " if pieces else "Gradients of ", Name(one.name)]
+        pieces.append(f" have {conjunction(said)}" if said else " do not clearly differ")
+    return (*pieces, ", beside those of ", Name(first.name))
 
 
 def _many(paint: Paint, count: int) -> list[str]:

@@ -112,7 +112,7 @@ def _heat(found: Sequence[Phase], place: int) -> alt.Chart:
         }
         for one in found
     ]  # fmt: skip
-    axis = alt.Axis(labelOverlap=True, format="g", labelAngle=0, ticks=False, domain=False)
+    axis = alt.Axis(labelOverlap=True, format="~g", labelAngle=0, ticks=False, domain=False)
     tooltip = [
         alt.Tooltip("eps:O", title="ε"),
         alt.Tooltip("strength:O", title="η√d"),
