@@ -12,6 +12,9 @@ AtoddsError
 ├── ModelError                          the classifier that was brought
 │   ├── UntrustedFileError              a file that could run code, without leave to do so
 │   ├── WeightsDownloadError            a library that could not fetch its pretrained weights
+│   ├── WebPageError                    a web page that was saved in the place of weights
+│   ├── TruncatedFileError              a file of weights whose end is missing
+│   ├── ChecksumError                   a file of weights with another hash than promised
 │   └── LogitsError                     outputs of another shape, NaN or infinite outputs
 ├── RunError                            a folder of results
 │   ├── NotARunError                    a folder that holds no run
@@ -98,6 +101,18 @@ class UntrustedFileError(ModelError):
 
 class WeightsDownloadError(ModelError):
     """Pretrained weights that a library could not fetch."""
+
+
+class WebPageError(ModelError):
+    """A web page that was saved in the place of weights."""
+
+
+class TruncatedFileError(ModelError):
+    """A file of weights whose end is missing."""
+
+
+class ChecksumError(ModelError):
+    """A file of weights with another hash than promised."""
 
 
 class LogitsError(ModelError):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from atodds import models, noise
 from atodds.errors import ArgumentError, ModelError
 from atodds.models import Classifier, MixingNetwork, Mixture, fingerprint, interpolate, mixture
-from atodds.models.mixing import log_mixed, log_shares, parse_alphas, sweep
+from atodds.models.log_mixture import log_mixed, log_shares
+from atodds.models.mixing import parse_alphas, sweep
 
 SHAPE = (3, 8, 8)
 

@@ -89,7 +89,6 @@ def test_a_model_is_called_after_its_parts(text: str, name: str) -> None:
         ("https://example.org/model.py", "Fetch it first"),
         ("https://example.org/model.py:net", "Fetch it first"),
         ("resnet20", r"resnet20@FILE\.safetensors"),
-        ("robustbench:Wang2023Better_WRN-28-10", r"robustbench\.load_model"),
         ("suite:imagenet-18", "several models, not one"),
         ("zoo/", "FILE.py:FACTORY"),
         ("a:b:c", "FILE.py:FACTORY"),

@@ -48,9 +48,9 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL]...",
-            help="FILE.py:FACTORY, package.module:FACTORY, timm:NAME, torchvision:NAME, hf:OWNER/REPO, a checkpoint, "
-            "or NETWORK@WEIGHTS; NAME=MODEL names it; suite:imagenet-18 is many. None: two small networks, trained "
-            "here on the digits.",
+            help="FILE.py:FACTORY, package.module:FACTORY, timm:NAME, torchvision:NAME, hf:OWNER/REPO, robustbench:ID, "
+            "a checkpoint, or NETWORK@WEIGHTS; NAME=MODEL names it; suite:imagenet-18 is many. None: two small "
+            "networks, trained here on the digits.",
             show_default=False,
         ),
     ] = None,
@@ -117,6 +117,12 @@ def bench(
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Open weight files that can run code when opened.")
     ] = False,
+    weights: Annotated[
+        Path | None, typer.Option(help="File of weights for the one MODEL: as MODEL@FILE.", show_default="none")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="SHA-256 that this file must have, 64 hex digits.", show_default="not checked")
+    ] = None,
     device: Annotated[
         str, typer.Option(help="Where models run: cpu, cuda, cuda:1, mps.", show_default="a GPU if there is one")
     ] = "",
@@ -165,6 +171,8 @@ def bench(
 
     atodds bench a.py:make b.py:make --data mnist --norm l2 --attacks "carlini_wagner(target=random)" --transfer
 
+    atodds bench robustbench:Wang2023Better_WRN-28-10 --weights Wang2023Better_WRN-28-10.pt --data cifar10
+
     atodds bench --mix zoo.py:resnet20 zoo.py:robust --alphas 0:1:0.1 --data cifar10 --eps 1/255,2/255
     """
     console = Console()
@@ -179,7 +187,9 @@ def bench(
     place = out or f"runs/{Path(data).stem}-{norm}"
     images = load_images(data, root=root, split=split, limit=limit, how=how, size=size)
     own = bool(mix) and not specs and not set(mix or ()) <= set(RECIPES)
-    brought = {} if own else _brought(specs or [], data, place, mean, std, trust_pickle, resize, console)
+    brought = (
+        {} if own else _brought(specs or [], data, place, mean, std, trust_pickle, resize, console, weights, sha256)
+    )
     if mix:
         pair = _ends(mix, brought, mean, std, trust_pickle, resize)
         brought |= {models.name_of(model): model for model in sweep(*pair, shares, by=mix_by)}
@@ -205,12 +215,14 @@ def _brought(
     trust_pickle: bool,
     resize: bool,
     console: Console,
+    weights: Path | None,
+    sha256: str | None,
 ) -> dict[str, nn.Module]:
     if not specs:
         if data != "digits":
             raise ArgumentError("MODEL", "none", f"nothing to attack on {data}", "Name a model, such as nets.py:make.")
         return _digits(place, console)
-    return named_models(specs, mean, std, trust_pickle, resize=resize)
+    return named_models(specs, mean, std, trust_pickle, resize=resize, weights=weights, sha256=sha256)
 
 
 def _ends(
@@ -231,16 +243,26 @@ def _ends(
 
 
 def named_models(
-    specs: list[str], mean: str | None, std: str | None, trust_pickle: bool, *, resize: bool = False
+    specs: list[str],
+    mean: str | None,
+    std: str | None,
+    trust_pickle: bool,
+    *,
+    resize: bool = False,
+    weights: Path | None = None,
+    sha256: str | None = None,
 ) -> dict[str, nn.Module]:
     """The models that were named on a command line, each once; a suite is all of its models."""
     brought: dict[str, nn.Module] = {}
+    if (weights or sha256) and len(specs) != 1:
+        argument, value = ("--weights", str(weights)) if weights else ("--sha256", sha256)
+        raise ArgumentError(argument, value, f"one file for {len(specs)} models", "Write MODEL@FILE for each.")
     for spec in models.expand(specs):
         name, equals, source = spec.partition("=")
         named = bool(equals) and not any(sign in name for sign in "/:@\\")
         model = models.load(
             source if named else spec, mean=mean, std=std, name=name if named else None, trust_pickle=trust_pickle,
-            resize=resize,
+            resize=resize, weights=weights, sha256=sha256,
         )  # fmt: skip
         if model.name in brought:
             raise ArgumentError("MODEL", spec, f"a second model called {model.name}", "Name it: other=" + spec)

@@ -1,6 +1,7 @@
 """atodds models: the networks that come along, suites of published models, and a look at any model."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -51,7 +52,7 @@ def list_networks() -> None:
     console.print(table)
     console.print(
         "\nYour own networks need no entry here: write FILE.py:FACTORY. Published models: timm:NAME, "
-        "torchvision:NAME, hf:OWNER/REPO."
+        "torchvision:NAME, hf:OWNER/REPO, robustbench:ID."
     )
 
 
@@ -101,8 +102,8 @@ def show(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="FILE.py:FACTORY, package.module:FACTORY, timm:NAME, torchvision:NAME, hf:OWNER/REPO, a checkpoint, "
-            "or NETWORK@WEIGHTS. A factory's code runs.",
+            help="FILE.py:FACTORY, package.module:FACTORY, timm:NAME, torchvision:NAME, hf:OWNER/REPO, "
+            "robustbench:ID, a checkpoint, or NETWORK@WEIGHTS. A factory's code runs.",
             show_default=False,
         ),
     ],
@@ -113,6 +114,10 @@ def show(
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Open weight files that can run code when opened.")
     ] = False,
+    weights: Annotated[Path | None, typer.Option(help="File of weights: as MODEL@FILE.", show_default="none")] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="SHA-256 that this file must have, 64 hex digits.", show_default="not checked")
+    ] = None,
 ) -> None:
     """What a model is: its class, parameters and fingerprint, and its card if it is a checkpoint.
 
@@ -125,8 +130,10 @@ def show(
     atodds models show digits_robust.safetensors
 
     atodds models show timm:resnet50.a1_in1k
+
+    atodds models show robustbench:Wang2023Better_WRN-28-10 --weights Wang2023Better_WRN-28-10.pt
     """
-    model = models.load(spec, mean=mean, std=std, trust_pickle=trust_pickle)
+    model = models.load(spec, mean=mean, std=std, trust_pickle=trust_pickle, weights=weights, sha256=sha256)
     Console().print(summary(model), soft_wrap=True)
 
 

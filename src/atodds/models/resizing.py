@@ -23,14 +23,17 @@ class Resizing(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) of any size -> what the network returns."""
-        rows = _matrix(images.shape[-2], self.height, images)
-        columns = _matrix(images.shape[-1], self.width, images)
-        if rows is not None:
-            images = rows @ images
-        if columns is not None:
-            images = images @ columns.T
-        output: Tensor = self.network(images)
+        output: Tensor = self.network(resized(images, self.height, self.width))
         return output
+
+
+def resized(images: Tensor, height: int, width: int) -> Tensor:
+    """Images (N, C, H, W) of any size -> (N, C, height, width), bilinear, anti-aliased where they shrink."""
+    rows = _matrix(images.shape[-2], height, images)
+    columns = _matrix(images.shape[-1], width, images)
+    if rows is not None:
+        images = rows @ images
+    return images if columns is None else images @ columns.T
 
 
 def _matrix(before: int, after: int, like: Tensor) -> Tensor | None:

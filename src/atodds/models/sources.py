@@ -2,6 +2,7 @@
 network of ours."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,6 +16,7 @@ from atodds.errors import ArgumentError, ModelError, UnknownNameError
 from atodds.models.adapters import ADAPTERS
 from atodds.models.checkpoint import load_checkpoint, read_card
 from atodds.models.classifier import Channels, Classifier, checked_name
+from atodds.models.downloaded import check_hash
 from atodds.models.importing import beside, here, run_file, run_module
 from atodds.models.networks import LARGEST, NETWORKS, skeleton
 from atodds.models.plain import Shape
@@ -35,27 +37,34 @@ def load(
     name: str | None = None,
     trust_pickle: bool = False,
     resize: bool = False,
+    weights: str | os.PathLike[str] | None = None,
+    sha256: str | None = None,
 ) -> Classifier:
     """The model that a spec names, in eval mode, on the CPU. A factory is called without arguments; its code runs.
 
     Args:
-        spec: FILE.py:FACTORY, package.module:FACTORY, either with @WEIGHTS; timm:NAME, torchvision:NAME, hf:REPO;
-            NETWORK@WEIGHTS, or a checkpoint's path.
+        spec: FILE.py:FACTORY, package.module:FACTORY, either with @WEIGHTS; timm:NAME, torchvision:NAME, hf:REPO,
+            robustbench:ID; NETWORK@WEIGHTS, or a checkpoint's path.
         mean, std: normalisation to fold in, for pixels in [0, 1]; one number, or one a channel. A library's own weights
             bring theirs.
         name: what to call it; its factory, network, name in the library, or file where left out.
         trust_pickle: also open files of weights that can run code when they are opened.
         resize: let a model of a library take images of any size and resize them itself, as part of the model.
+        weights: the file of weights, where the spec does not say: "timm:NAME" with a file is "timm:NAME@FILE".
+        sha256: of the file of weights, 64 hex digits, which it must have.
 
     Raises:
         ArgumentError: a spec that cannot be read, or bad mean, std or name.
         UnknownNameError: a file, factory, network, or model of a library that does not exist.
         MissingExtraError: a library that is not installed.
         UntrustedFileError: weights that could run code, without `trust_pickle`; a repository with code of its own.
+        WebPageError, TruncatedFileError, ChecksumError: weights that are a web page, not whole, or another file.
         WeightsDownloadError: a library could not fetch its weights.
         ModelError: code that cannot be imported, a factory that does not return a module, or weights that do not fit.
     """
-    parts = parse(spec)
+    parts = parse(spec) if weights is None else _with_weights(spec, weights)
+    if sha256 is not None:
+        _check_hash(parts, sha256)
     title = parts.name if name is None else checked_name(name)
     if parts.library:
         return _from_library(parts, mean, std, title, trust_pickle, resize)
@@ -69,6 +78,19 @@ def load(
         network = _from_weights(parts.network, file, trust_pickle)
     _check_values(network, parts)
     return Classifier(network.cpu(), mean=mean, std=std, name=title, source=parts.text).eval()
+
+
+def _with_weights(spec: str, weights: str | os.PathLike[str]) -> Spec:
+    if spec.strip() not in NETWORKS and parse(spec).weights is not None:
+        raise ArgumentError("weights", str(weights), f"{spec} names weights already", "Give them once.")
+    return parse(f"{spec.strip()}@{os.fspath(weights)}")
+
+
+def _check_hash(parts: Spec, sha256: str) -> None:
+    if parts.weights is None:
+        way_out = "Give the file: --weights FILE (weights=FILE), or SOURCE@FILE."
+        raise ArgumentError("sha256", sha256, f"{parts.text} names no file of weights", way_out)
+    check_hash(existing(parts.weights, "weights"), sha256)
 
 
 def arguments(model: Classifier) -> dict[str, Any]:

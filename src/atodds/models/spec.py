@@ -1,7 +1,7 @@
 """How a model is named in one line of text: SOURCE[@WEIGHTS].
 
-SOURCE is FILE.py:FACTORY, package.module:FACTORY, a model of a library (timm:NAME, torchvision:NAME, hf:REPO), or the
-name of a network of ours, which needs WEIGHTS. A checkpoint of ours is a source by itself.
+SOURCE is FILE.py:FACTORY, package.module:FACTORY, a model of a library (timm:NAME, torchvision:NAME, hf:REPO,
+robustbench:ID), or the name of a network of ours, which needs WEIGHTS. A checkpoint of ours is a source by itself.
 """
 
 import re
@@ -15,10 +15,9 @@ from atodds.models.networks import NETWORKS
 from atodds.models.weights import expanded
 
 GRAMMAR = (
-    "Write FILE.py:FACTORY, package.module:FACTORY, timm:NAME, torchvision:NAME, hf:REPO, NETWORK@WEIGHTS, or the path "
-    "of a checkpoint; FACTORY@WEIGHTS puts a state dict into what the factory returns."
+    "Write FILE.py:FACTORY, package.module:FACTORY, timm:NAME, torchvision:NAME, hf:REPO, robustbench:ID, "
+    "NETWORK@WEIGHTS, or the path of a checkpoint; FACTORY@WEIGHTS puts a state dict into what the factory returns."
 )
-ELSEWHERE = {"robustbench": "robustbench.load_model(...)"}
 _FILE = re.compile(r"(?P<file>.+?\.py):(?P<factory>[^@:/\\]*)(@(?P<weights>.+))?")
 _MODULE = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<factory>[^@:/\\]*)(@(?P<weights>.+))?")
 _NETWORK = re.compile(r"(?P<network>[\w-]+)(@(?P<weights>.+))?")
@@ -53,6 +52,12 @@ LIBRARIES: Mapping[str, Library] = {
         "Write torchvision:NAME, torchvision:NAME@WEIGHTS, such as torchvision:resnet50@IMAGENET1K_V2, or "
         "torchvision:NAME@FILE with weights of your own.",
     ),
+    "robustbench": Library(
+        "robustbench",
+        re.compile(r"(?P<name>([a-z0-9]+/([A-Za-z0-9_]+/)?)?[A-Za-z0-9][\w-]*)(@(?P<file>.+))?", re.ASCII),
+        "Write robustbench:ID@FILE or robustbench:DATA/THREAT/ID@FILE, such as "
+        "robustbench:Wang2023Better_WRN-28-10@FILE; without a file the package robustbench fetches one.",
+    ),
     "hf": Library(
         "transformers",
         re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)(@(?P<variant>[A-Za-z0-9][\w./-]*))?", re.ASCII),
@@ -85,7 +90,7 @@ class Spec:
         stem = "" if self.weights is None else self.weights.stem
         folder = "" if self.folder is None else self.folder.name or "model"
         title = self.factory or self.network or self.member.rpartition("/")[2] or folder
-        return printable("-".join(part for part in (title, self.variant, stem) if part))
+        return printable("-".join(dict.fromkeys(part for part in (title, self.variant, stem) if part)))
 
 
 def parse(spec: str) -> Spec:
@@ -107,9 +112,6 @@ def parse(spec: str) -> Spec:
     prefix = text.partition(":")[0]
     if ":" in text and prefix == "suite":
         raise ArgumentError("model", text, "several models, not one", f"Give it to atodds bench, or expand({text!r}).")
-    if ":" in text and prefix in ELSEWHERE:
-        way_out = f"Write a FILE.py whose factory returns {ELSEWHERE[prefix]}, and give FILE.py:FACTORY."
-        raise ArgumentError("model", text, f"{prefix}: is not a source yet", way_out)
     if found := _MODULE.fullmatch(text):
         return Spec(text, module=found["module"], factory=_factory(found, text), weights=_path(found))
     if (found := _NETWORK.fullmatch(text)) and not _is_file(text):

@@ -14,8 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from atodds.errors import ModelError, UnknownNameError, UntrustedFileError
+from atodds.models.downloaded import check_whole
 
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "ema",
+    "ema_state_dict",
+    "state_dict_ema",
+)
 """Keys under which training scripts put the state dict of their model."""
 LATER = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
 """What a lazy module has before it has seen an image."""
@@ -40,12 +53,14 @@ def read_weights(file: Path, *, trust_pickle: bool = False) -> nn.Module | dict[
     Raises:
         UnknownNameError: no such file.
         UntrustedFileError: a file that can run code, without `trust_pickle`.
+        WebPageError, TruncatedFileError: a web page in its place, or only the first part of it.
         ModelError: a file that cannot be read or holds no weights.
     """
     found = existing(file, "weights")
+    check_whole(found)
     if found.suffix == ".safetensors":
         return read_safetensors(found)
-    held = _unpickled(found, trust_pickle)
+    held = unpickled(found, trust_pickle)
     while isinstance(held, Mapping) and not _is_state(held):
         inner = next((held[key] for key in WRAPPERS if isinstance(held.get(key), (Mapping, nn.Module))), None)
         if inner is None:
@@ -158,8 +173,13 @@ def expanded(file: Path) -> Path:
         return file
 
 
-def _unpickled(file: Path, trust: bool) -> object:
-    """What `torch.save` put into a file, through the restricted unpickler first."""
+def unpickled(file: Path, trust: bool) -> object:
+    """What `torch.save` put into a file, through the restricted unpickler first.
+
+    Raises:
+        UntrustedFileError: a file that can run code, without `trust`.
+        ModelError: a file that cannot be read.
+    """
     try:
         return _opened(file, weights_only=True)
     except pickle.UnpicklingError as error:

@@ -48,7 +48,7 @@ def library(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = (error.name or name).partition(".")[0]
-        if missing in ("timm", "torchvision", "transformers"):
+        if missing in ("timm", "torchvision", "transformers", "robustbench"):
             raise MissingExtraError(missing, EXTRA) from error
         raise _broken(name, error) from error
     except (OSError, *FAULTS) as error:
