@@ -16,7 +16,7 @@ from atodds.explain.synthesis import Generated, Path
 from atodds.oracle import Oracle
 from atodds.threat import Threat
 
-SHOWN, LINES, STOPS, EACH, STEPS = 8, 2, 7, 5, 40
+SHOWN, LINES, STOPS, EACH, STEPS = 8, 2, 7, 4, 20
 """Images in a row, paths of each network, images on a path, images made for a class, steps of each climb."""
 DRAWN_FROM = 50
 """Images of each class that its normal distribution is fitted to."""

@@ -98,6 +98,8 @@ def alignment(seen: Pictures, paint: Paint) -> Figure:
     if all(share is not None for share in shares):
         kinds.append(("share of energy on the object", [share for share in shares if share is not None]))
     panels = []
+    areas = seen.models[0].alignment.areas
+    area = 0.0 if areas is None else float(np.mean(areas))
     names = [one.name for one in seen.models]
     for title, found in kinds:
         top = max(mean.high for mean in found) * 1.15
@@ -115,7 +117,6 @@ def alignment(seen: Pictures, paint: Paint) -> Figure:
         dots = base.mark_point(size=60, filled=True, opacity=1).encode(x, y, colour, tooltip=["name:N", "said:N"])
         text = base.mark_text(dy=-11, fontSize=11, text=alt.expr("format(datum.value, '.3f')")).encode(x, y)
         if title.startswith("share"):
-            area = float(np.mean(seen.models[0].alignment.areas)) if seen.models[0].alignment.areas is not None else 0.0
             rule = alt.Chart(inline([{"value": area}])).mark_rule(strokeDash=[2, 3], color=paint.soft).encode(x)
             drawing = alt.layer(rule, bars, dots, text)
         else:
@@ -135,7 +136,8 @@ def alignment(seen: Pictures, paint: Paint) -> Figure:
         "differences are of the same images."
         + (" Dotted: the area of the object, which a gradient that knows nothing gets." if len(kinds) > 1 else "")
     )
-    table = Table(f"Alignment over {seen.n:,} images, with 95 % intervals", head, rows_)
+    covered = "" if areas is None else f"; the object covers {area:.3f} of the pixels on average"
+    table = Table(f"Alignment over {seen.n:,} images, with 95 % intervals{covered}", head, rows_)
     layout: Literal["halves", "wide"] = "halves" if len(kinds) > 1 else "wide"
     return Figure(_alignment_title(seen), subtitle, tuple(panels), (table,), layout=layout)
 
