@@ -124,7 +124,7 @@ def contest(names: Sequence[str], bench: Bench, threat: Threat, seed: int, *, ba
     return found
 
 
-def curve(bench: Bench, norm: str, levels: Sequence[str], seed: int) -> Record:
+def curve(bench: Bench, norm: str, levels: Sequence[str], seed: int, *, bare: bool) -> Record:
     """`atodds.evaluate` at all budgets at once, audit and all: as `contest`, with what stands at each budget."""
 
     def work(model: nn.Module) -> Record:
@@ -137,7 +137,7 @@ def curve(bench: Bench, norm: str, levels: Sequence[str], seed: int) -> Record:
             rates = {budget.text: run.robust_accuracy(budget).value for budget in parse_eps_list(list(levels), norm)}
         return {"rates": rates, "nearest": dict(zip(nearest["image"].to_list(), nearest[norm].to_list(), strict=True))}
 
-    record = Meter(bench.model, bench.images, CURVE, Ring([CURVE]), SLICES[CURVE]).measure(work)
+    record = Meter(bench.model, bench.images, CURVE, Ring([CURVE]), SLICES[CURVE], bare=bare).measure(work)
     rates, nearest, standing = record.pop("rates"), record.pop("nearest"), {}
     for budget in parse_eps_list(list(levels), norm):
         within = budget.value * (1 + SLACK)
@@ -236,11 +236,14 @@ def all_at_once(bench: Bench, log: Log, threats: Mapping[str, Threat], given: ar
     for place in range(len(todo) + 1):
         for turn in (turn for turn, at in enumerate(places) if at == place):
             what = {"what": [CURVE], "eps": f"{norm} {','.join(levels)}", "round": turn}
-            curves.append(log.get(what, partial(curve, bench, norm, levels, given.seed + turn))[CURVE])
+            what |= {"bare": False} if given.no_bare else {}
+            make = partial(curve, bench, norm, levels, given.seed + turn, bare=not given.no_bare)
+            curves.append(log.get(what, make)[CURVE])
         if place < len(todo):
             text, turn = todo[place]
-            what = {"what": [OURS, PEER], "eps": text, "round": turn}
-            found = log.get(what, partial(contest, [OURS, PEER], bench, threats[text], given.seed + turn, bare=True))
+            what = {"what": [OURS, PEER], "eps": text, "round": turn} | ({"bare": False} if given.no_bare else {})
+            make = partial(contest, [OURS, PEER], bench, threats[text], given.seed + turn, bare=not given.no_bare)
+            found = log.get(what, make)
             for name in (OURS, PEER):
                 separate[name][text].append(found[name])
     rows = [["", "standing: all at once", "atodds, separate", PEER, "fooled by the peer alone, by atodds alone"]]
@@ -255,12 +258,12 @@ def all_at_once(bench: Bench, log: Log, threats: Mapping[str, Threat], given: ar
     print(table(rows))
     rows = [["", "passes an image", "seconds", "all at once / this", "over bare passes"]]
     at_once = [done["seconds"] for done in curves]
-    over = _told([done["seconds"] / done["bare"] for done in curves])
+    over = "" if given.no_bare else _told([done["seconds"] / done["bare"] for done in curves])
     rows.append([CURVE, _passes(curves, len(bench.images)), _told(at_once, 1), "", over])
     for name in (OURS, PEER):
         sums = [_summed([separate[name][text][turn] for text in threats]) for turn in range(given.curve_peer_rounds)]
         ratio = _told([mine / its["seconds"] for mine in at_once for its in sums], 3)
-        over = _told([done["seconds"] / done["bare"] for done in sums])
+        over = "" if given.no_bare else _told([done["seconds"] / done["bare"] for done in sums])
         seconds = _told([done["seconds"] for done in sums], 1)
         rows.append([f"{name}, {len(threats)} runs", _passes(sums, len(bench.images)), seconds, ratio, over])
     print(table(rows))

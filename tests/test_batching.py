@@ -1,6 +1,9 @@
 """Batches cover the pool, the search takes the fastest size, and memory running out halves it."""
 
 import logging
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -258,3 +261,29 @@ def test_a_model_that_cannot_take_channels_last_is_run_as_images_come(monkeypatc
         sizes.run("forward", 300, CPU, work, spatial=True)
     assert done == 40 * 300
     assert sizes.sizes.channels_last == ()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library learns from what is freed")
+def test_memory_of_one_pass_is_there_for_the_next() -> None:
+    """Page faults of the same passes, bare in a fresh process, and after the first that is asked for here."""
+    work = """
+import resource, torch
+from atodds.batching import Batching
+model, images = torch.nn.Conv2d(1, 32, 3, padding=1), torch.rand(64, 1, 28, 28)
+def passes(*_):
+    with torch.no_grad():
+        model(images).relu()
+def faults(run):
+    run()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        run()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+sizes = Batching(64)
+print(faults(passes), faults(lambda: sizes.run("forward", 64, torch.device("cpu"), passes)))
+"""
+    done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=True)
+    bare, here = map(int, done.stdout.split())
+    if bare == 0:
+        pytest.skip("this kernel counts no page faults")
+    assert here < bare / 10

@@ -141,6 +141,7 @@ class Batching:
         self._searches: dict[Kind, _Search] = {"forward": _Search(), "gradient": _Search()}
         self._layouts: dict[Kind, _Layout] = {"forward": _Layout(), "gradient": _Layout()}
         self._strict = isinstance(size, int)
+        self._roomy = False
         if size is not None:
             sizes = size if isinstance(size, BatchSizes) else BatchSizes(size, size)
             for images in (sizes.forward, sizes.gradient):
@@ -186,6 +187,9 @@ class Batching:
         Raises:
             ModelError: a single image does not fit.
         """
+        if device.type == "cpu" and not self._roomy:
+            self._roomy = True
+            _make_room()
         search, start = self._searches[kind], 0
         layout = self._layouts[kind] if spatial else _Layout(settled=True)
         while start < count:
@@ -257,6 +261,16 @@ def _clock(device: torch.device) -> Callable[[], float]:
     """Seconds of this thread where it does all the work: where others use the machine too, the wall's clock is kinder
     to small batches, which end before their time slice does."""
     return time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+
+def _make_room() -> None:
+    """Free a block of nearly 32 MB that was never written to: the GNU C library takes its size for that of the blocks
+    that will be asked for again, and from then on keeps as much of what is freed instead of handing it back. Fresh
+    memory for each layer of each pass costs a small network a quarter of its time."""
+    torch.empty(_ROOM, dtype=torch.uint8)
+
+
+_ROOM = 2**25 - 2**13
 
 
 def _wait(device: torch.device) -> None:

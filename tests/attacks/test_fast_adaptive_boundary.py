@@ -226,6 +226,23 @@ def test_more_steps_come_closer(norm: Norm, attack: Attack) -> None:
 
 
 @every_norm
+def test_without_eps_an_image_leaves_once_one_that_is_near_enough_is_found(norm: Norm) -> None:
+    model, oracle = curved(), Oracle(curved(), batch_size=64)
+    images, labels = labelled(model, 30, edge=True)
+    ids = torch.arange(30)
+    usual = norms.distance(fab(model, images, labels, norm, steps=10), images, norm)
+    enough = float(usual.median())
+    found = fab(oracle, images, labels, norm, steps=10, enough=enough, classes=1, ids=ids)
+    away, (_, backwards) = norms.distance(found, images, norm), oracle.passes().of(ids)
+    assert bool(((backwards == 10) | ((away <= enough) & (away > 0))).all())
+    assert int((backwards < 10).sum()) > 5
+    assert torch.equal(found, fab(model, images, labels, norm, steps=10, enough=enough, classes=1, ids=ids))
+    for wrong in (-0.1, math.nan, math.inf):
+        with pytest.raises(ArgumentError, match="enough"):
+            fab(model, images, labels, norm, enough=wrong)
+
+
+@every_norm
 @either
 def test_a_point_that_was_moved_back_and_still_fools_counts(norm: Norm, attack: Attack) -> None:
     """A step twice as far as the plane ends at 2 distances, a tenth of the way back at 1.8: the pass for the next

@@ -10,9 +10,8 @@ from polars.testing import assert_frame_equal
 from torch import Tensor, nn
 
 import atodds
-from atodds.attacks import registry
 from atodds.data import ImageSet
-from atodds.evaluation.plan import CLOSEST
+from atodds.evaluation.plan import closest
 from atodds.evaluation.store import Store
 from atodds.threat import SLACK, parse_eps_list
 
@@ -66,10 +65,29 @@ def test_images_that_are_wrong_already_are_left_alone_and_the_closest_is_sought_
     wrong = table.filter((pl.col("attack") == "clean") & pl.col("fooled"))["image"].to_list()
     assert wrong
     assert table.filter(pl.col("image").is_in(wrong)).height == len(wrong)
-    (search,) = registry.parse(CLOSEST, "linf")
-    closest = table.filter(pl.col("attack") == search.name)
-    assert closest["eps"].is_null().all()
-    assert sorted(closest["image"].to_list()) == sorted(set(digits.ids.tolist()) - set(wrong))
+    levels = [budget.value for budget in parse_eps_list(EPS["linf"], "linf") if budget.value > 0]
+    found = table.filter(pl.col("attack") == closest(levels, "linf").name)
+    assert found["eps"].is_null().all()
+    assert sorted(found["image"].to_list()) == sorted(set(digits.ids.tolist()) - set(wrong))
+
+
+def test_the_search_for_the_closest_ends_below_the_smallest_eps(trained: nn.Module, digits: ImageSet) -> None:
+    wide, fine = (evaluated(trained, digits, "linf", eps=eps) for eps in ("0.05,0.12", "0.001,0.05,0.12"))
+    passes = []
+    for table, smallest in ((wide, 0.05), (fine, 0.001)):
+        rows = table.filter(pl.col("attack") == closest([smallest], "linf").name).sort("image")
+        near = rows.filter(pl.col("linf") <= smallest * (1 + SLACK))
+        far = rows.filter(pl.col("linf") > smallest * (1 + SLACK))
+        passes.append(rows["backwards"].sum())
+        assert (far["backwards"] == 10).all()
+        if smallest == 0.05:
+            assert near.height > 5
+            assert (near["backwards"] < 10).any()
+    assert passes[0] < passes[1]
+    stand = [reach(table, "linf") for table in (wide, fine)]
+    for level in (0.05, 0.12):
+        first, second = ({image for image, at in found.items() if at > level * (1 + SLACK)} for found in stand)
+        assert first == second
 
 
 @pytest.mark.parametrize("norm", EPS)

@@ -70,7 +70,7 @@ def test_budgets_ascend_and_attacks_keep_their_order() -> None:
 def test_attacks_that_adapt_to_the_ball_choose_their_budget_for_each_image() -> None:
     (lane,) = lanes(eps="2/255,0,1/255", attacks="auto_pgd,square")
     assert [(job.attack, *(round(level * 255) for level in job.levels)) for job in lane.jobs] == [
-        ("clean",), ("fab(steps=10,classes=1)",), *[("auto_pgd", 1, 2), ("square", 1, 2)] * 2,
+        ("clean",), ("fab(steps=10,classes=1,enough=1/255)",), *[("auto_pgd", 1, 2), ("square", 1, 2)] * 2,
     ]  # fmt: skip
     assert len({job.key for job in lane.jobs}) == 6
     for attacks, eps, alone in (("auto_pgd,square", "0,1/255", False), ("auto_pgd,fgsm", "1/255,2/255", False),
@@ -189,7 +189,7 @@ def test_a_minimum_norm_attack_is_one_job_without_levels_in_its_place(monkeypatc
     assert told(lane) == [("clean",), ("fgsm", 1), ("closest",), ("pgd", 1), ("fgsm", 2), ("pgd", 2)]
     (lane,) = lanes(attacks="auto_pgd,closest")
     names = [("auto_pgd", 1, 2), ("closest",), ("auto_pgd", 1, 2)]
-    assert told(lane) == [("clean",), ("fab(steps=10,classes=1)",), *names]
+    assert told(lane) == [("clean",), ("fab(steps=10,classes=1,enough=1/255)",), *names]
     (lane,) = lanes(attacks="closest,auto_pgd")  # it is the search for the closest images
     assert told(lane) == [("clean",), ("closest",), *[("auto_pgd", 1, 2)] * 2]
     for eps in ("0", "1/255", "0,1/255,2/255"):

@@ -235,10 +235,10 @@ def test_a_minimum_norm_attack_takes_the_place_of_the_search_for_the_closest(
     first = table(trained, few, eps="0.02:0.1:0.02", attacks="nearest,auto_pgd(steps=5)", batch_size=64)
     assert first["attack"].unique(maintain_order=True).to_list() == ["clean", "nearest", "auto_pgd(steps=5)"]
     other = table(trained, few, eps="0.02:0.1:0.02", attacks="auto_pgd(steps=5),nearest", batch_size=64)
-    assert "fab(steps=10,classes=1)" in other["attack"].to_list()
+    assert "fab(steps=10,classes=1,enough=0.02)" in other["attack"].to_list()
     aimed = "nearest(target=second),auto_pgd(steps=5)"
     third = table(trained, few, eps="0.02:0.1:0.02", attacks=aimed, batch_size=64)
-    assert "fab(steps=10,classes=1)" in third["attack"].to_list()
+    assert "fab(steps=10,classes=1,enough=0.02)" in third["attack"].to_list()
 
 
 def test_a_run_with_budgets_only_says_nothing_beyond_them(line: tuple[nn.Module, ImageSet]) -> None:

@@ -6,6 +6,7 @@ from atodds.attacks.elastic_net import elastic_net
 from atodds.attacks.ensemble import ensemble
 from atodds.attacks.fast_adaptive_boundary import fab, fab_targeted
 from atodds.attacks.gradient_sign import fgsm, ifgsm, pgd
+from atodds.attacks.hybrid import hybrid
 from atodds.attacks.ifgsm_search import ifgsm_search
 from atodds.attacks.minimum_norm import minimum_norm
 from atodds.attacks.random_noise import random_noise
@@ -21,6 +22,7 @@ __all__ = [
     "fab",
     "fab_targeted",
     "fgsm",
+    "hybrid",
     "ifgsm",
     "ifgsm_search",
     "minimum_norm",

@@ -46,6 +46,7 @@ def fab(
     eta: float = 1.05,
     beta: float = 0.9,
     classes: int = 9,
+    enough: float = 0.0,
 ) -> Tensor:
     """FAB towards the class whose boundary is nearest at each step, or towards targets. An image leaves as soon as a
     fooling image within eps is found.
@@ -68,6 +69,7 @@ def fab(
         eta: how far a step goes beyond the plane.
         beta: how much of the way is left after the return from a point that fools.
         classes: how many wrong classes are looked at, the most likely ones at the image: of 10 classes, all.
+        enough: where there is no eps, an image leaves once a fooling image as near as this is found.
 
     Returns:
         (N, C, H, W) images in the box. With a threat they are in its ball too: one that fools where one was found, else
@@ -77,8 +79,10 @@ def fab(
         ArgumentError: bad images, labels, targets or settings.
     """
     _check(steps, restarts, classes, alpha_max, eta, beta)
+    if not 0 <= enough < math.inf:
+        raise ArgumentError("enough", enough, "not a distance", "Give 0 or more.")
     with opened(model, images, labels, threat, targets, ids) as pool:
-        rule, found = _Rule(pool.norm, steps, alpha_max, eta, beta), _Found.of(pool)
+        rule, found = _Rule(pool.norm, steps, alpha_max, eta, beta), _Found.of(pool, enough)
         if targets is None:
             planes = _nearest(pool, _wrong_classes(pool, found)[:, :classes], rule.norm)
         else:
@@ -172,7 +176,7 @@ class _Found:
         norm: of distances.
         best: (N,) distances of the closest fooling images so far; infinite where there is none.
         eps: (N,) radii of the balls; infinite where any distance will do.
-        goal: (N,) distances that are near enough: eps, or 0 where that is infinite.
+        goal: (N,) distances that are near enough: eps, or what was asked for where that is infinite.
     """
 
     norm: Norm
@@ -181,10 +185,10 @@ class _Found:
     goal: Tensor
 
     @classmethod
-    def of(cls, pool: Pool) -> "_Found":
+    def of(cls, pool: Pool, enough: float = 0.0) -> "_Found":
         """Nothing yet."""
         eps = pool.eps.to(pool.images.dtype)
-        return cls(pool.norm, torch.full_like(eps, torch.inf), eps, eps.nan_to_num(posinf=0))
+        return cls(pool.norm, torch.full_like(eps, torch.inf), eps, eps.nan_to_num(posinf=enough))
 
     def unfinished(self) -> Tensor:
         """The rows of the pool for which it makes sense to go on."""

@@ -26,10 +26,10 @@ def hybrid(
     targets: Tensor | None = None,
     ids: Tensor | None = None,
     seed: int = 0,
-    rounds: int = 3,
-    steps: int = 25,
-    queries: int = 100,
-    p_init: float = 0.1,
+    rounds: int = 4,
+    steps: int = 20,
+    queries: int = 80,
+    p_init: float = 0.05,
 ) -> Tensor:
     """Auto-PGD and Square in turn, on the margin, each from the best point so far; the first round begins at random.
 

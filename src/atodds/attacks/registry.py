@@ -131,7 +131,7 @@ ATTACKS: dict[str, Attack] = {
             "hybrid",
             hybrid,
             1,
-            lambda s: _int(s, "rounds") * (2 * _int(s, "steps") + _int(s, "queries") + 6),
+            lambda s: _int(s, "rounds") * (2 * _int(s, "steps") + _int(s, "queries") + 4),
             nested=True,
         ),
         Attack("random_noise", random_noise, 1, lambda s: _int(s, "queries"), black_box=True),

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from atodds.attacks.registry import Spec, parse
+from atodds.attacks.settings import written
 from atodds.data.images import ImageSet
 from atodds.evaluation.manifest import ModelInfo
 from atodds.evaluation.schema import CLEAN
@@ -76,8 +77,12 @@ class Question:
     alone: bool
 
 
-CLOSEST = "fab(classes=1,steps=10)"
-"""The search for the closest fooling images, where budgets are decided from the largest down."""
+def closest(levels: Sequence[float], norm: Norm) -> Spec:
+    """The search for the closest fooling images, where budgets (ascending) are decided from the largest down. Nearer
+    than the smallest of them there is nothing to decide."""
+    (search,) = parse(f"fab(classes=1,enough={written(levels[0])},steps=10)", norm)
+    return search
+
 
 _LATER = 0.2
 """A round is expected to take so much of the time of the one before it."""
@@ -133,8 +138,7 @@ def _jobs(
     nested = len(levels) > 1 and not question.alone and all(spec.attack.nested for spec in budgeted)
     searched = attacks[0].attack.minimum_norm and not attacks[0].target
     if nested and not searched and any(not spec.target for spec in budgeted):
-        (closest,) = parse(CLOSEST, question.norm)
-        add(closest, ())
+        add(closest(levels, question.norm), ())
     turns = [levels] * len(levels) if nested else [(level,) for level in levels]
     for turn, choice in enumerate(turns or [()]):
         for spec in attacks:
