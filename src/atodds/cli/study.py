@@ -10,6 +10,7 @@ from rich.markup import escape
 from torch import nn
 
 from atodds.cli.bench import chosen_device, command_line, named_models
+from atodds.cli.classes import classes
 from atodds.cli.data_size import data_size
 from atodds.cli.odds import odds
 from atodds.data import load as load_images
@@ -21,6 +22,7 @@ from atodds.studies.compare_models import PRESETS, compare, parts, suite, traine
 
 app = typer.Typer(help="Studies: several runs, and one page of what they say together.", no_args_is_help=True)
 app.command("data-size")(data_size)
+app.command("classes")(classes)
 app.command("odds")(odds)
 
 
