@@ -400,6 +400,26 @@ class Run:
         folder = Path() if "://" in self.place else Path(self.place)
         return report.write(self.store, folder / "report.html" if file is None else Path(file))
 
+    def export(
+        self,
+        form: str,
+        out: str | os.PathLike[str] | None = None,
+        *,
+        models: Sequence[str] | None = None,
+        eps: EpsSpec | None = None,
+        fields: Mapping[str, str] | None = None,
+        experiment: str = "atodds",
+    ) -> tuple[str, ...]:
+        """The run in another format, "robustbench", "model-card" or "mlflow": see `atodds.report.exports.export`, whose
+        arguments and errors it has.
+
+        Returns:
+            The files that were written, one a model, or the ids of MLflow's runs.
+        """
+        from atodds.report import exports
+
+        return exports.export(self.store, form, out, models=models, eps=eps, fields=fields, experiment=experiment)
+
     def __repr__(self) -> str:
         names = ", ".join(result.info.name for result in self.models)
         return f"<Run of {names} on {self.store.manifest.data.name} in {self.place}>"

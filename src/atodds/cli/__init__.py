@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from atodds.cli import bench, check, choose, data, leaderboard, models, report, study, train
+from atodds.cli import bench, check, choose, data, export, leaderboard, models, report, study, train
 from atodds.errors import AtoddsError
 from atodds.version import __version__
 
@@ -23,6 +23,7 @@ app.command("bench")(bench.bench)
 app.command("report")(report.report)
 app.command("choose")(choose.choose)
 app.command("check")(check.check)
+app.command("export")(export.export)
 app.command("train")(train.train)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.add_typer(models.app, name="models")
