@@ -89,6 +89,8 @@ def test_validation_images_are_held_out(trained: Train) -> None:
     rows = Path("runs/mlp-digits/epochs.csv").read_text().splitlines()
     assert rows[0] == "epoch,loss,accuracy,validation,seconds"
     assert all(row.split(",")[3] for row in rows[1:])
+    better = "best" if float(rows[1].split(",")[3]) >= float(rows[2].split(",")[3]) else "last"
+    assert f"atodds bench runs/mlp-digits/{better}.safetensors --data digits" in said  # the one that is worth attacking
 
 
 @pytest.mark.parametrize(

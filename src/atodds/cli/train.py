@@ -21,6 +21,7 @@ from atodds.models.networks import skeleton
 from atodds.threat import parse_eps
 from atodds.training import state
 from atodds.training.device import DEVICES
+from atodds.training.device import chosen as best_device
 from atodds.training.loop import train as fit
 from atodds.training.objectives import OBJECTIVES
 from atodds.training.progress import bar
@@ -137,10 +138,11 @@ def train(
             network, training, recipe, settings=chosen, name=name, device=device, validation=held_out, out=folder,
             on_progress=told,
         )  # fmt: skip
-    _show(folder, measured, console)
+    best = _show(folder, measured, torch.device(best_device(device)), console)
+    place = f" --root {escape(str(root))}" if root else ""
     budget = f" --norm {recipe.norm} --eps {eps}" if eps else ""
     console.print(
-        f"\nHow robust it is: atodds bench {escape(str(folder / state.LAST))} --data {escape(data)}{budget}",
+        f"\nHow robust it is: atodds bench {escape(str(best))} --data {escape(data)}{place}{budget}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
 
@@ -180,8 +182,9 @@ def _held_out(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageS
     return images.take([row for row, number in enumerate(images.ids.tolist()) if number not in kept]), held_out
 
 
-def _show(folder: Path, images: ImageSet | None, console: Console) -> None:
-    """What came out: the accuracy of both checkpoints on images that were not trained on."""
+def _show(folder: Path, images: ImageSet | None, device: torch.device, console: Console) -> Path:
+    """What came out: the accuracy of both checkpoints on images that were not trained on. Gives the better one back:
+    the last, unless another was the best on validation images."""
     kept = state.State.read(folder)
     best = None if kept is None else kept.best
     table = Table("epoch", "checkpoint", box=None, pad_edge=False)
@@ -193,8 +196,9 @@ def _show(folder: Path, images: ImageSet | None, console: Console) -> None:
     for title, file in rows:
         cells = [title, escape(str(folder / file))]
         if images is not None:
-            model = load_checkpoint(folder / file)
-            share = Validation(images, None, 0).accuracy(model, torch.device("cpu")) or 0.0
+            model = load_checkpoint(folder / file).to(device)
+            share = Validation(images, None, 0).accuracy(model, device) or 0.0
             cells.append(str(wilson(round(share * len(images)), len(images))))
         table.add_row(*cells)
     console.print(table)
+    return folder / (rows[-1][1] if best is not None and best.validation is not None else state.LAST)
