@@ -225,7 +225,7 @@ def _answer(study: OddsStudy) -> list[str]:
         helped = [curve for curve in crossed if curve.crossing and curve.crossing.helps]
         said.append(
             f"With {last:,} samples, training against an attack clearly costs standard accuracy in {costly} of "
-            f"{len(crossed)} networks; with fewer, it clearly helps {len(helped)}."
+            f"{len(crossed)} networks; at some size it clearly raises that of {len(helped) or 'none'}."
         )
     if study.pictures is not None and len(study.pictures.models) > 1:
         said.append(plain(odds_seen.alignment(study.pictures, colours.values(1)).title) + ".")

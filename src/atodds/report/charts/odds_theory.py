@@ -51,7 +51,7 @@ def bounded(theory: Theory, paint: Paint) -> Figure:
         bars.encode(x, alt.Y("ylow:Q", title=risen), alt.Y2("yhigh:Q")),
         bars.encode(alt.X("xlow:Q", title="standard accuracy"), alt.X2("xhigh:Q"), y),
         marks.mark_point(size=50, filled=True, opacity=1, color=paint.models[0]).encode(x, y),
-        *lettering(spots, x, y, HEIGHT, wide=36),
+        *lettering(spots, x, y, HEIGHT, wide=36, narrow=22),
         marks.mark_point(size=400, filled=True, opacity=0).encode(x, y, tooltip=tooltip),
     ]
     table = Table(
