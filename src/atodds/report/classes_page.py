@@ -154,7 +154,7 @@ def _gaps(study: ClassStudy) -> list[Table]:
             f"{study.names[one.model]}: best and worst class at each ε",
             ("ε", "best", "worst", "gap in points", "interval", "p, all alike"),
             tuple(
-                (gap.budget.text, curves.classes[gap.best], curves.classes[gap.worst], points(gap.difference.value),
+                (gap.budget.text, curves.classes[gap.best], curves.classes[gap.worst], percent(gap.difference.value),
                  f"{percent(gap.difference.low)} to {percent(gap.difference.high)}", _p(gap.p_value))
                 for gap in one.gaps
             ),
