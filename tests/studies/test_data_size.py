@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from atodds import data
 from atodds.data.images import ImageSet
 from atodds.errors import EmptyDataError
 from atodds.evaluation.conduct import Settings, conduct
+from atodds.models import build
 from atodds.studies import data_size, trainings
 from atodds.studies.data_size import DataSizeStudy, carry_out
 from atodds.studies.data_size_plan import EFFORTS, Plan, planned
+from atodds.threat import parse_eps
 from atodds.training.suites import Entry
 
 TRAIN, TEST = data.load("digits", split="train"), data.load("digits")
@@ -81,6 +84,35 @@ def test_a_study_that_is_stopped_anywhere_ends_with_the_same_numbers(
     assert numbers(again) == numbers(whole)
     assert trained == ["linear-600", "linear-100", "linear-100"]  # each once, but for the one that was stopped
     assert told == [("linear", 1, 1)]
+
+
+def test_a_study_of_other_sizes_eps_or_attacks_finds_room_in_the_same_folder(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may only grow: one that asks less than what lies in its folder is refused."""
+    models = {f"linear-{seed}": build("linear", (1, 8, 8), 10, seed=seed) for seed in range(3)}
+    monkeypatch.setattr(data_size, "predictions", lambda *_: TEST.labels)
+    places: list[str] = []
+
+    def conducted(*given: Any) -> Any:
+        places.append(given[5].name)
+        return SimpleNamespace(manifest=SimpleNamespace(models=()))
+
+    monkeypatch.setattr(data_size, "conduct", conducted)
+
+    def asked(names: list[str], plan: Plan) -> set[str]:
+        places.clear()
+        few = {name: models[name] for name in names}
+        data_size.attack(plan, "linear", few, names, TEST, tmp_path, QUIET)
+        return set(places)
+
+    first = asked(["linear-0", "linear-1"], plan)
+    assert len(first) == 3
+    assert asked(["linear-0", "linear-1"], plan) == first
+    assert not asked(["linear-0", "linear-2"], plan) & first
+    assert not asked(["linear-1"], plan) & first
+    other = asked(["linear-0", "linear-1"], replace(plan, eps=parse_eps("0.2", "linf")))
+    assert {name.rsplit("-", 1)[0] for name in first - other} == {"linear-fixed"}
 
 
 def test_what_is_attacked_is_drawn_among_what_all_sizes_have_right(plan: Plan) -> None:

@@ -9,6 +9,8 @@ a fixed ε.
 Subsets, trainings, predictions and attacks are jobs whose results are kept, so that the same command continues.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +35,7 @@ from atodds.data.images import ImageSet
 from atodds.errors import EmptyDataError
 from atodds.evaluation.conduct import Settings, conduct
 from atodds.evaluation.store import Store
+from atodds.models import fingerprint
 from atodds.studies.compare_models import budgets
 from atodds.studies.data_size_plan import Plan, Variant
 from atodds.studies.predictions import predictions
@@ -161,11 +164,12 @@ def attack(
         ("fixed", "linf", some, plan.eps.text, plan.effort.fixed),
     )
     seeded = replace(settings, seed=plan.seed)
-    stores = {
-        # A run of other images, as after another size was asked for, is another run.
-        what: conduct(models, images, norm, eps, spec, place / f"runs/{name}-{what}-{images.fingerprint[:8]}", seeded)
-        for what, norm, images, eps, spec in runs
-    }
+    weights = [fingerprint(model) for model in models.values()]
+    stores = {}
+    for what, norm, images, eps, spec in runs:
+        # What is asked of other images or networks, as after a size was left out, is another run.
+        asked = hashlib.sha256(json.dumps([images.fingerprint, eps, spec, weights]).encode()).hexdigest()
+        stores[what] = conduct(models, images, norm, eps, spec, place / f"runs/{name}-{what}-{asked[:8]}", seeded)
     return Attacked(right, tuple(info.id for info in stores["l2"].manifest.models), stores)
 
 
