@@ -141,7 +141,7 @@ def pictures(
 
 def _first_of_each(images: ImageSet) -> list[int]:
     """The first image of each class that has one, of the first classes."""
-    return np.sort(np.unique(images.labels, return_index=True)[1][:SHOWN]).tolist()
+    return [int(first) for first in np.sort(np.unique(images.labels, return_index=True)[1][:SHOWN])]
 
 
 def _difference(one: Alignment, other: Alignment | None) -> Mean | None:
