@@ -67,6 +67,7 @@ def test_names_are_read_and_written_in_one_way(typed: str | list[str], written: 
 def test_settings_have_the_values_that_were_typed() -> None:
     assert settings_of("pgd(step_size=2/255,steps=7,stop=False,loss=margin)") == {
         "steps": 7, "step_size": 2 / 255, "restarts": 1, "random_start": True, "loss": "margin", "stop": False,
+        "projection": "exact",
     }  # fmt: skip
 
 
