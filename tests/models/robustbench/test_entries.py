@@ -98,15 +98,29 @@ def small(name: str) -> nn.Module:
         return BiT(10, (1, 2, 1, 1), 1)
 
 
+class Accurate(nn.Module):
+    """As BiT does, a quarter and an eighth of the resolution after its first stages, and logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 12, 2, 2)
+        self.head = nn.Linear(12, 10)
+
+    def staged(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        first = self.conv1(images)
+        second = self.conv2(first.relu())
+        return first, second, self.head(second.mean((2, 3)))
+
+
 @pytest.fixture(scope="module")
 def mixed() -> MixedClassifier:
     """A small mixture, its mixing network's number far from 0 and 1 before and after its normalisation."""
     mean, std = STATISTICS["cifar10"]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        pair = BiT(10, (1, 1, 1, 1), 1), wide(10, 10, 1)
-        policy = PolicyNetwork(256 + 16, 512 + 32, (16, 16, 16))
-        made = MixedClassifier(*pair, policy, MIXTURES["cifar10", "Bai2023Improving_edm"], mean=mean, std=std)
+        policy = PolicyNetwork(8 + 16, 12 + 32, (16, 16, 16))
+        settings = MIXTURES["cifar10", "Bai2023Improving_edm"]
+        made = MixedClassifier(Accurate(), wide(10, 10, 1), policy, settings, mean=mean, std=std)  # type: ignore[arg-type]
     made.bn.running_var.fill_(0.01)  # type: ignore[union-attr]
     return made.eval()
 
