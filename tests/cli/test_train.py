@@ -54,6 +54,16 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(trained: Train,
     assert (tmp_path / "runs" / "linear-digits" / "epochs.csv").read_bytes() == before
 
 
+def test_a_training_that_is_no_better_than_guessing_is_told_apart(trained: Train) -> None:
+    still = trained("linear", *SHORT, "--lr", "1e-9", "--seed", "3")
+    assert "It learned nothing yet" in still
+    assert "a smaller --lr or more --epochs" in still
+    swamped = trained("linear", *SHORT, "--objective", "fast", "--eps", "0.9", "--out", "swamped")
+    assert "It learned nothing yet" in swamped
+    assert "--eps-ramp 0.5" in swamped
+    assert "learned nothing" not in trained("linear", *SHORT, "--epochs", "20", "--out", "learned")
+
+
 @pytest.mark.parametrize("objective", ["adversarial", "trades", "fast", "free"])
 @pytest.mark.parametrize(("norm", "eps"), [("linf", "8/255"), ("l2", "0.5"), ("l1", "2")])
 def test_every_objective_and_norm_can_be_typed(

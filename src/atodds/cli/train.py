@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, get_args
 
+import numpy as np
 import torch
 import typer
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from atodds.analysis.intervals import wilson
+from atodds.analysis.numbers import percent
 from atodds.data import ImageSet
 from atodds.data import load as load_images
 from atodds.data.images import How
@@ -139,6 +141,7 @@ def train(
             on_progress=told,
         )  # fmt: skip
     best = _show(folder, measured, torch.device(best_device(device)), console)
+    _warn_of_guessing(folder, training, recipe, console)
     place = f" --root {escape(str(root))}" if root else ""
     budget = f" --norm {recipe.norm} --eps {eps}" if eps else ""
     console.print(
@@ -202,3 +205,20 @@ def _show(folder: Path, images: ImageSet | None, device: torch.device, console: 
         table.add_row(*cells)
     console.print(table)
     return folder / (rows[-1][1] if best is not None and best.validation is not None else state.LAST)
+
+
+def _warn_of_guessing(folder: Path, images: ImageSet, recipe: Recipe, console: Console) -> None:
+    """Say so where the last epoch did no better, on what it was trained for, than to name the commonest class."""
+    kept = state.State.read(folder)
+    if kept is None:
+        return
+    n, commonest = len(images), int(np.bincount(images.labels).max())
+    reached = wilson(round(kept.epochs[-1].accuracy * n), n)
+    if reached.low > commonest / n:
+        return
+    way_out = "--eps-ramp 0.5, a smaller --lr or --eps" if recipe.eps else "a smaller --lr or more --epochs"
+    console.print(
+        f"[bold]It learned nothing yet[/bold]: in the last epoch it was right on {reached} of what it was trained on, "
+        f"and naming the commonest class alone is right on {percent(commonest / n)}. Try {way_out}.",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
