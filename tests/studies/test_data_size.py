@@ -11,7 +11,7 @@ import torch
 
 from atodds import data
 from atodds.data.images import ImageSet
-from atodds.errors import EmptyDataError
+from atodds.errors import EmptyDataError, ModelError
 from atodds.evaluation.conduct import Settings, conduct
 from atodds.models import build
 from atodds.studies import data_size, trainings
@@ -131,3 +131,21 @@ def test_too_few_images_in_common_name_the_weakest_size(plan: Plan) -> None:
     right[:4], right[:, 1] = True, True
     with pytest.raises(EmptyDataError, match=r"4 of 355 test images .* Leave out size 100"):
         data_size._common(right, TEST, plan, "linear", WORDS)
+
+
+def test_a_network_that_learned_nothing_is_refused_before_anything_is_attacked(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = data_size.trained_models
+
+    def stuck(*given: Any) -> dict[str, torch.nn.Module]:
+        models = usual(*given)
+        for name, model in models.items():
+            if name == "linear-600":
+                torch.nn.init.zeros_(next(model.parameters()))
+        return models
+
+    monkeypatch.setattr(data_size, "trained_models", stuck)
+    with pytest.raises(ModelError, match="linear-600 learned nothing: it is right on"):
+        carry_out(plan, TEST, tmp_path, QUIET)
+    assert not (tmp_path / "runs").exists()

@@ -128,6 +128,11 @@ def accuracy(table: pl.DataFrame, model: str) -> Rate:
     return wilson(int((images["clean"] == images["label"]).sum()), images.height)
 
 
+def beats_guessing(right: Rate, labels: Integers) -> bool:
+    """Whether a rate on images is clearly above that of naming the commonest of their (n,) labels each time."""
+    return right.low > int(np.bincount(labels).max()) / len(labels)
+
+
 def robust_accuracy(table: pl.DataFrame, model: str, norm: str, eps: EpsLike) -> Rate:
     """The share of images that are classified rightly and that nothing found within `eps` makes the model misclassify.
 

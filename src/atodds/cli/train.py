@@ -4,15 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, get_args
 
-import numpy as np
 import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from atodds.analysis.accuracy import beats_guessing
 from atodds.analysis.intervals import wilson
-from atodds.analysis.numbers import percent
 from atodds.data import ImageSet
 from atodds.data import load as load_images
 from atodds.data.images import How
@@ -212,13 +211,12 @@ def _warn_of_guessing(folder: Path, images: ImageSet, recipe: Recipe, console: C
     kept = state.State.read(folder)
     if kept is None:
         return
-    n, commonest = len(images), int(np.bincount(images.labels).max())
-    reached = wilson(round(kept.epochs[-1].accuracy * n), n)
-    if reached.low > commonest / n:
+    reached = wilson(round(kept.epochs[-1].accuracy * len(images)), len(images))
+    if beats_guessing(reached, images.labels):
         return
     way_out = "--eps-ramp 0.5, a smaller --lr or --eps" if recipe.eps else "a smaller --lr or more --epochs"
     console.print(
         f"[bold]It learned nothing yet[/bold]: in the last epoch it was right on {reached} of what it was trained on, "
-        f"and naming the commonest class alone is right on {percent(commonest / n)}. Try {way_out}.",
+        f"no clearly better than to name the commonest class each time. Try {way_out}.",
         highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -22,6 +22,7 @@ from torch import nn
 
 from atodds import noise
 from atodds.analysis import Rate, wilson
+from atodds.analysis.accuracy import beats_guessing
 from atodds.analysis.intervals import Bools
 from atodds.analysis.turning_point import (
     FEWEST,
@@ -32,7 +33,7 @@ from atodds.analysis.turning_point import (
     turning_point,
 )
 from atodds.data.images import ImageSet
-from atodds.errors import EmptyDataError
+from atodds.errors import EmptyDataError, ModelError
 from atodds.evaluation.conduct import Settings, conduct
 from atodds.evaluation.store import Store
 from atodds.models import fingerprint
@@ -101,16 +102,17 @@ def carry_out(
 
     Raises:
         EmptyDataError: too few images that the networks of all sizes classify rightly.
-        ModelError: training that diverged, or a checkpoint that cannot be written.
+        ModelError: training that diverged or that learned nothing, or a checkpoint that cannot be written.
         As for `atodds.evaluate` otherwise.
     """
     where = device or torch.device("cpu")
     jobs = [training for variant in plan.variants for training in plan.trainings(variant)]
     jobs.sort(key=lambda job: -job.size)
     train_missing(jobs, Path(place) / NETWORKS, workers=settings.workers, device=where.type, told=trained)
+    learned = [_learned(plan, variant, Path(place), where) for variant in plan.variants]
     curves = []
-    for done, variant in enumerate(plan.variants, 1):
-        curves.append(_curve(plan, variant, test, Path(place), settings, where))
+    for done, (variant, train) in enumerate(zip(plan.variants, learned, strict=True), 1):
+        curves.append(_curve(plan, variant, train, test, Path(place), settings, where))
         if attacked is not None:
             attacked(variant.name, done, len(plan.variants))
     return DataSizeStudy(plan, tuple(curves), len(test))
@@ -173,15 +175,33 @@ def attack(
     return Attacked(right, tuple(info.id for info in stores["l2"].manifest.models), stores)
 
 
+def _learned(plan: Plan, variant: Variant, place: Path, device: torch.device) -> tuple[Rate, ...]:
+    """Accuracy of the networks of a variant on their own subsets. One that learned nothing is refused before anything
+    is attacked: X would be what it happens to name, whatever the others know."""
+    rates = []
+    for one in plan.trainings(variant):
+        (model,) = trained_models([one], place, device).values()
+        rate = _rate(predictions(model, one.images, place) == one.images.labels)
+        if not beats_guessing(rate, one.images.labels):
+            raise ModelError(
+                f"{one.entry.name} learned nothing: it is right on {rate} of its own training images, no clearly "
+                "better than to name the commonest class each time. Leave its size or network out, or train from other "
+                "weights (another seed, in another folder)."
+            )
+        rates.append(rate)
+    return tuple(rates)
+
+
 def _curve(
-    plan: Plan, variant: Variant, test: ImageSet, place: Path, settings: Settings, device: torch.device
+    plan: Plan,
+    variant: Variant,
+    train: tuple[Rate, ...],
+    test: ImageSet,
+    place: Path,
+    settings: Settings,
+    device: torch.device,
 ) -> Curve:
-    trainings = plan.trainings(variant)
-    models = trained_models(trainings, place, device)
-    train = tuple(
-        _rate(predictions(model, one.images, place) == one.images.labels)
-        for model, one in zip(models.values(), trainings, strict=True)
-    )
+    models = trained_models(plan.trainings(variant), place, device)
     seen = attack(plan, variant.name, models, [f"size {size}" for size in plan.sizes], test, place, settings)
     norms: dict[Norm, Store] = {"l2": seen.stores["l2"], "linf": seen.stores["linf"]}
     return Curve(

@@ -108,6 +108,9 @@ EFFORTS: Mapping[str, Effort] = {
     ),
 }  # fmt: skip
 """By preset. "paper" has the settings of the attacks that the study names; its epochs are not told there."""
+_LR: Mapping[str, float] = {"perceptron": 0.05, "cnn": 0.02}
+"""Highest learning rates by family, 0.1 for the others. Deep networks without normalisation, such as the Simple CNN,
+may learn nothing at all at higher ones."""
 DARK = ("digits", "mnist")
 """Data with black grounds."""
 
@@ -269,14 +272,13 @@ def entry(variant: Variant, images: ImageSet, effort: Effort, eps: Budget, seed:
     count = len(images)
     batch = min(128, max(16, count // 10))
     usual = effort.epochs.get(network.family, effort.epochs[""])
-    plain = network.family in ("perceptron", "cnn")
     colour = images.shape[0] > 1
     precision: Precision = "float32" if network.family == "perceptron" or images.shape[1] < 16 else "bfloat16"
     recipe = Recipe(
         objective="adversarial" if variant.adversarial else "standard",
         epochs=max(usual, math.ceil(effort.least / math.ceil(count / batch))),
         batch_size=batch,
-        lr=0.05 if plain else 0.1,
+        lr=_LR.get(network.family, 0.1),
         eps=eps.value if variant.adversarial else None,
         attack_steps=effort.inner if variant.adversarial else None,
         eps_ramp=0.5 if variant.adversarial else 0.0,
