@@ -52,7 +52,22 @@ def test_more_rounds_never_end_further_from_fooling(norm: Norm) -> None:
     threat = Threat(norm, RADII[norm] / 5)
     before = torch.full((COUNT,), -torch.inf, dtype=torch.float64)
     for rounds in (1, 2, 4):
-        found = hybrid(model, images, labels, threat, ids=ids, rounds=rounds, steps=6, queries=8)
+        found = hybrid(model, images, labels, threat, ids=ids, rounds=rounds, restarts=1, steps=6, queries=8, worth=0.0)
+        after = margins(model, found, labels)
+        assert bool((after >= before - 1e-9).all())
+        assert bool((after > before + 1e-6).any())
+        before = after
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_more_restarts_never_end_further_from_fooling(norm: Norm) -> None:
+    model, (images, labels, ids) = Stairs(), pool()
+    threat = Threat(norm, RADII[norm] / 5)
+    before = torch.full((COUNT,), -torch.inf, dtype=torch.float64)
+    for restarts in (1, 2, 4):
+        found = hybrid(
+            model, images, labels, threat, ids=ids, rounds=2, restarts=restarts, steps=6, queries=8, worth=0.0
+        )
         after = margins(model, found, labels)
         assert bool((after >= before - 1e-9).all())
         assert bool((after > before + 1e-6).any())
@@ -72,14 +87,38 @@ def test_it_fools_where_gradients_mislead_and_windows_alone_take_longer() -> Non
     assert int(fooled.sum()) > max(int(slopes.sum()), int(windows.sum()))
 
 
-def test_passes_are_as_many_as_promised() -> None:
-    model, (images, _, ids) = curved(), pool()
-    labels = model(images).argmax(1)
-    for norm, more in (("linf", 2), ("l1", 4)):
-        oracle = Oracle(model)
-        hybrid(oracle, images, labels, Threat(norm, 1e-6), ids=ids, rounds=3, steps=10, queries=7)  # fools none
-        assert set(oracle.passes().backwards.tolist()) == {3 * 10}
-        assert set(oracle.passes().forwards.tolist()) == {3 * (10 + 7 + more)}
+@pytest.mark.parametrize(("norm", "more"), [("linf", 2), ("l2", 2), ("l1", 4)])
+def test_passes_are_as_many_as_promised(norm: Norm, more: int) -> None:
+    model, (images, labels, ids) = Stairs(), pool()
+    oracle, threat = Oracle(model), Threat(norm, RADII[norm] / 9)  # fools none
+    hybrid(oracle, images, labels, threat, ids=ids, rounds=3, restarts=2, steps=10, queries=7, worth=0.0)
+    assert int(oracle.passes().backwards.max()) == 2 * 3 * 10
+    assert int(oracle.passes().forwards.max()) == 1 + 2 * 3 * (10 + 7 + more)
+
+
+def test_where_gradients_lead_there_is_one_round_and_then_other_classes() -> None:
+    """On a linear model Auto-PGD ends in the best corner of the ball, which no window moves."""
+    draw = torch.Generator().manual_seed(5)
+    linear = nn.Linear(64, 2, dtype=torch.float64)
+    with torch.no_grad():
+        weights = torch.randn(64, generator=draw, dtype=torch.float64)
+        linear.weight.copy_(torch.stack([weights, -weights]))
+        linear.bias.copy_(torch.tensor([50.0, 0.0]))
+    images, labels, ids = pool()
+    oracle = Oracle(nn.Sequential(nn.Flatten(), linear))
+    hybrid(oracle, images, labels, Threat("linf", 0.05), ids=ids, steps=30, queries=9, class_steps=11)
+    assert set(oracle.passes().backwards.tolist()) == {30 + 11}
+    assert set(oracle.passes().forwards.tolist()) == {1 + 30 + 9 + 2 + 11 + 1}
+    oracle = Oracle(Stairs())
+    hybrid(oracle, images, labels, Threat("linf", RADII["linf"] / 5), ids=ids, steps=30, queries=9)
+    assert float(oracle.passes().backwards.double().mean()) > 3 * 30
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_of_the_margin_that_is_none_is_refused(share: float) -> None:
+    images, labels, _ = pool()
+    with pytest.raises(ArgumentError, match="worth"):
+        hybrid(curved(), images, labels, Threat("linf", 0.1), worth=share)
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.5, float("nan")])

@@ -72,7 +72,7 @@ def auto_pgd(
         for restart in range(restarts):
             if pool.found.all():
                 break
-            climb(pool, objective, reached, steps, seed=seed, draw=restart)
+            climb(pool, pool.left(), objective, reached, steps, seed=seed, draw=restart)
         return pool.settled(images)
 
 
@@ -109,7 +109,8 @@ def auto_pgd_targeted(
         fitting = ("dlr" if wrong.shape[1] > 2 else "margin") if loss is None else loss
         ranks, reached = wrong[:, :classes] if pool.targets is None else pool.targets[:, None], nowhere(pool)
         for rank, aim in enumerate(ranks.unbind(1)):
-            climb(pool, losses.objective(fitting, pool.labels, aim), reached, steps, seed=seed, draw=rank)
+            towards = losses.objective(fitting, pool.labels, aim)
+            climb(pool, pool.left(), towards, reached, steps, seed=seed, draw=rank)
         return pool.settled(images)
 
 
@@ -188,30 +189,29 @@ def nowhere(pool: Pool) -> Tensor:
 
 
 def climb(
-    pool: Pool, objective: Objective, reached: Tensor, steps: int, *, seed: int, draw: int, onward: bool = False
+    pool: Pool, rows: Tensor, objective: Objective, reached: Tensor, steps: int, *, seed: int, draw: int | None
 ) -> None:
-    """One run for the images that are not fooled. What fools is kept as found; of the others, the best point, where it
-    is better than what was reached before.
+    """One run for some images. What fools is kept as found; of the others, the best point, where it is better than what
+    was reached before.
 
     Args:
         pool: of all images.
+        rows: (n,) of the images to run for; written.
         objective: what to raise.
         reached: (N,) float64, the margins of the proposals so far; written.
         steps: gradients an image, at most.
         seed: decides the random starts, with the ids.
-        draw: which random start.
-        onward: begin at the proposals.
+        draw: which random start; None begins at the proposals.
     """
-    rows = pool.left()
     if len(rows) == 0:
         return
     origins = pool.images[rows].flatten(1)
-    points = pool.proposals[rows].flatten(1) if onward else _random_points(pool, rows, origins, seed=seed, draw=draw)
+    start = pool.proposals[rows].flatten(1) if draw is None else _random_points(pool, rows, origins, seed, draw)
     search = _in_three_balls if pool.norm == "l1" else _in_one_ball
-    search(pool, rows, objective, reached, origins, points, steps)
+    search(pool, rows, objective, reached, origins, start, steps)
 
 
-def _random_points(pool: Pool, rows: Tensor, origins: Tensor, *, seed: int, draw: int) -> Tensor:
+def _random_points(pool: Pool, rows: Tensor, origins: Tensor, seed: int, draw: int) -> Tensor:
     """Random starts (n, D): on the sphere, cut to the box; in l1 beyond both, for the projection to bring back."""
     sample, ids = noise.uniform if pool.norm == "linf" else noise.normal, pool.ids[rows]
     delta = sample(ids, origins.shape[1:], seed=seed, step=draw, stream="auto_pgd", dtype=origins.dtype)

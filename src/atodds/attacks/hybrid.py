@@ -1,19 +1,21 @@
-"""Auto-PGD and Square in turn, each from where the other has come.
+"""Auto-PGD and Square in turn, each from where the other has come; and more of Auto-PGD where Square is of no help.
 
 Where gradients mislead, Auto-PGD comes to rest early; Square, which asks for no gradient, leaves that place within a
 few windows, and then gradients lead on from there. So a few hundred passes find what Square alone takes thousands for.
-The two are those of Croce & Hein (ICML 2020) and of Andriushchenko et al. (ECCV 2020); that they take turns is this
-project's own.
+Where gradients lead, Square finds next to nothing after Auto-PGD, and passes are better spent on other classes. Both
+are of AutoAttack (Croce & Hein, ICML 2020; Square: Andriushchenko et al., ECCV 2020); that they take turns, and that
+each image goes its own way, is this project's own.
 """
 
+import torch
 from torch import Tensor, nn
 
 from atodds.attacks import losses
 from atodds.attacks.auto_pgd import climb, nowhere
-from atodds.attacks.pool import Balls, opened, positive
+from atodds.attacks.pool import Balls, Pool, opened, positive
 from atodds.attacks.square import halvings, search
 from atodds.errors import ArgumentError
-from atodds.oracle import Oracle
+from atodds.oracle import Objective, Oracle
 from atodds.threat import Threat
 
 
@@ -26,15 +28,22 @@ def hybrid(
     targets: Tensor | None = None,
     ids: Tensor | None = None,
     seed: int = 0,
-    rounds: int = 4,
+    rounds: int = 12,
+    restarts: int = 3,
     steps: int = 20,
-    queries: int = 80,
+    queries: int = 120,
     p_init: float = 0.05,
+    worth: float = 0.005,
+    classes: int = 4,
+    class_steps: int = 75,
 ) -> Tensor:
-    """Auto-PGD and Square in turn, on the margin, each from the best point so far; the first round begins at random.
+    """Auto-PGD and Square in turn, on the margin, each from the best point so far, from several random starts. An image
+    that Square hardly brings closer in the very first round goes on to Auto-PGD towards other classes instead; one that
+    it does not help later ends that start. An image leaves as soon as it is fooled.
 
-    At most `steps` gradients an image and round, and `queries` + 2 more forward passes, in l1 two more. An image leaves
-    as soon as it is fooled.
+    Passes an image, restart and round, at most: `steps` gradients, and `queries` + 2 more forward passes, in l1 two
+    more; in the place of all rounds but the first, `class_steps` gradients and a forward pass for each class, in l1 two
+    more. One forward pass at the beginning.
 
     Args:
         model: images in [0, 1] -> logits, or an oracle.
@@ -43,12 +52,18 @@ def hybrid(
         threat: norm and eps, the same for all images or one for each.
         targets: (N,) classes to reach, or None to leave the label.
         ids: (N,) stable ids; positions if None.
-        seed: decides start and windows, with each image's id.
-        rounds: how often the two take turns.
+        seed: decides starts and windows, with each image's id.
+        rounds: how often the two take turns from a start, at most.
+        restarts: random starts; later ones only for images that Square helped in the first round and that none before
+            has fooled.
         steps: gradients of Auto-PGD in a round, at most.
         queries: windows of Square in a round, at most.
         p_init: the share of the image that the first windows of a round cover; it is halved after 10 and 50 queries, as
             in `square`.
+        worth: the share of its margin that Square must win back in a round for an image to have another.
+        classes: how many classes are tried where it does not, the most likely wrong ones at the image; or the target.
+        class_steps: gradients of Auto-PGD towards each of them, at most; on the targeted DLR loss, and on the margin
+            where there are fewer than 4 classes.
 
     Returns:
         (N, C, H, W) images in ball and box: one that fools where one was found, else the one that comes closest to it.
@@ -56,13 +71,57 @@ def hybrid(
     Raises:
         ArgumentError: bad images, labels, targets or settings.
     """
-    positive(rounds=rounds, steps=steps, queries=queries)
+    positive(
+        rounds=rounds, restarts=restarts, steps=steps, queries=queries, classes=classes, class_steps=class_steps
+    )  # fmt: skip
     if not 0 < p_init <= 1:
         raise ArgumentError("p_init", p_init, "not a share of an image", "Give a number above 0, and 1 at most.")
+    if not 0 <= worth <= 1:
+        raise ArgumentError("worth", worth, "not a share of the margin", "Give a number from 0 to 1.")
     with opened(model, images, labels, threat, targets, ids) as pool:
+        wrong = pool.wrong_classes()
         margin, reached = losses.objective("margin", pool.labels, pool.targets), nowhere(pool)
         shares = [p_init / 2 ** halvings(query) for query in range(queries)]
-        for turn in range(rounds):
-            climb(pool, margin, reached, steps, seed=seed, draw=turn, onward=turn > 0)
-            search(pool, margin, shares, seed=seed, draw=turn, reached=reached)
+        helped = _in_turn(pool, pool.left(), margin, reached, shares, rounds, steps, worth, seed=seed, restart=0)
+        led = ~pool.found
+        led[helped] = False
+        for restart in range(1, restarts):
+            rows = helped[~pool.found[helped]]
+            points, height = pool.proposals[rows], reached[rows]
+            reached[rows] = -torch.inf
+            _in_turn(pool, rows, margin, reached, shares, rounds, steps, worth, seed=seed, restart=restart)
+            worse = ~pool.found[rows] & (reached[rows] < height)
+            pool.keep(rows[worse], points[worse], fooled=False)
+            reached[rows] = torch.maximum(reached[rows], height)
+        ranks = wrong[:, :classes] if pool.targets is None else pool.targets[:, None]
+        for rank, aim in enumerate(ranks.unbind(1)):
+            towards = losses.objective("dlr" if wrong.shape[1] > 2 else "margin", pool.labels, aim)
+            rows = (led & ~pool.found).nonzero()[:, 0]
+            climb(pool, rows, towards, reached, class_steps, seed=seed, draw=1 + rank)
         return pool.settled(images)
+
+
+def _in_turn(
+    pool: Pool,
+    rows: Tensor,
+    margin: Objective,
+    reached: Tensor,
+    shares: list[float],
+    rounds: int,
+    steps: int,
+    worth: float,
+    *,
+    seed: int,
+    restart: int,
+) -> Tensor:
+    """Auto-PGD and Square in turn from a random start. Gives the rows of the images that Square helped in the first
+    round and that nothing has fooled."""
+    helped = rows
+    for turn in range(rounds):
+        climb(pool, rows.clone(), margin, reached, steps, seed=seed, draw=None if turn else restart)
+        rows, before = rows[~pool.found[rows]], reached.clone()
+        search(pool, rows.clone(), margin, shares, seed=seed, draw=restart * rounds + turn, reached=reached)
+        rows = rows[(~pool.found & (reached - before > worth * before.abs()))[rows]]
+        if turn == 0:
+            helped = rows
+    return helped[~pool.found[helped]]

@@ -89,6 +89,12 @@ def _times(settings: Mapping[str, Setting], *names: str) -> int:
     return math.prod(_int(settings, name) for name in names)
 
 
+def _passes_of_hybrid(settings: Mapping[str, Setting]) -> int:
+    turn = 2 * _int(settings, "steps") + _int(settings, "queries") + 4
+    classes = _int(settings, "classes") * (2 * _int(settings, "class_steps") + 3)
+    return 1 + turn + max((_int(settings, "rounds") * _int(settings, "restarts") - 1) * turn, classes)
+
+
 ATTACKS: dict[str, Attack] = {
     attack.name: attack
     for attack in (
@@ -131,7 +137,7 @@ ATTACKS: dict[str, Attack] = {
             "hybrid",
             hybrid,
             1,
-            lambda s: _int(s, "rounds") * (2 * _int(s, "steps") + _int(s, "queries") + 4),
+            _passes_of_hybrid,
             nested=True,
         ),
         Attack("random_noise", random_noise, 1, lambda s: _int(s, "queries"), black_box=True),

@@ -77,7 +77,7 @@ def square(
         judge = losses.objective(loss, pool.labels, pool.targets)
         shares = [p_init / 2 ** halvings(query, queries if rescale else None) for query in range(queries)]
         for restart in range(restarts):
-            search(pool, judge, shares, seed=seed, draw=restart)
+            search(pool, pool.left(), judge, shares, seed=seed, draw=restart)
         return pool.settled(images)
 
 
@@ -201,6 +201,7 @@ class _Window:
 
 def search(
     pool: Pool,
+    rows: Tensor,
     judge: Objective,
     shares: list[float],
     *,
@@ -208,17 +209,17 @@ def search(
     draw: int,
     reached: Tensor | None = None,
 ) -> None:
-    """One run for the images that are not fooled: what fools is kept as found, of the others the best.
+    """One run for some images: what fools is kept as found, of the others the best.
 
     Args:
         pool: of all images.
+        rows: (n,) of the images to run for; written.
         judge: what a window must raise.
         shares: of the image that each window covers, a query each.
         seed: decides start and windows, with the ids.
         draw: which start.
         reached: (N,) the values at the proposals, which are begun at; written. None begins at random.
     """
-    rows = pool.left()
     if len(rows) == 0:
         return
     run = _Run(pool.norm, _size(pool.images.shape), seed, draw)
