@@ -33,7 +33,7 @@ def hybrid(
     steps: int = 20,
     queries: int = 120,
     p_init: float = 0.05,
-    worth: float = 0.005,
+    worth: float = 0.02,
     classes: int = 4,
     class_steps: int = 75,
 ) -> Tensor:
