@@ -66,7 +66,7 @@ def test_more_restarts_never_end_further_from_fooling(norm: Norm) -> None:
     before = torch.full((COUNT,), -torch.inf, dtype=torch.float64)
     for restarts in (1, 2, 4):
         found = hybrid(
-            model, images, labels, threat, ids=ids, rounds=2, restarts=restarts, steps=6, queries=8, worth=0.0
+            model, images, labels, threat, ids=ids, rounds=2, restarts=restarts, steps=6, queries=8, worth=0.0, near=1.0
         )
         after = margins(model, found, labels)
         assert bool((after >= before - 1e-9).all())
@@ -91,7 +91,7 @@ def test_it_fools_where_gradients_mislead_and_windows_alone_take_longer() -> Non
 def test_passes_are_as_many_as_promised(norm: Norm, more: int) -> None:
     model, (images, labels, ids) = Stairs(), pool()
     oracle, threat = Oracle(model), Threat(norm, RADII[norm] / 9)  # fools none
-    hybrid(oracle, images, labels, threat, ids=ids, rounds=3, restarts=2, steps=10, queries=7, worth=0.0)
+    hybrid(oracle, images, labels, threat, ids=ids, rounds=3, restarts=2, steps=10, queries=7, worth=0.0, near=1.0)
     assert int(oracle.passes().backwards.max()) == 2 * 3 * 10
     assert int(oracle.passes().forwards.max()) == 1 + 2 * 3 * (10 + 7 + more)
 
@@ -114,11 +114,24 @@ def test_where_gradients_lead_there_is_one_round_and_then_other_classes() -> Non
     assert float(oracle.passes().backwards.double().mean()) > 3 * 30
 
 
+def test_only_images_that_are_near_start_again() -> None:
+    """A margin of 0.25 of the one at the image is near, or as the caller says."""
+    model, (images, labels, ids) = Stairs(), pool()
+    taken = {}
+    for near in (0.0, 0.5, 1.0):
+        oracle = Oracle(model)
+        threat = Threat("linf", RADII["linf"] / 2)
+        hybrid(oracle, images, labels, threat, ids=ids, rounds=2, restarts=2, steps=6, queries=8, near=near)
+        taken[near] = int(oracle.passes().backwards.sum())
+    assert taken[0.0] < taken[0.5] < taken[1.0]
+
+
+@pytest.mark.parametrize("name", ["worth", "near"])
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
-def test_a_share_of_the_margin_that_is_none_is_refused(share: float) -> None:
+def test_a_share_of_the_margin_that_is_none_is_refused(name: str, share: float) -> None:
     images, labels, _ = pool()
-    with pytest.raises(ArgumentError, match="worth"):
-        hybrid(curved(), images, labels, Threat("linf", 0.1), worth=share)
+    with pytest.raises(ArgumentError, match=name):
+        hybrid(curved(), images, labels, Threat("linf", 0.1), **{name: share})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.5, float("nan")])

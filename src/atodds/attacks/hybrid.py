@@ -34,6 +34,7 @@ def hybrid(
     queries: int = 120,
     p_init: float = 0.05,
     worth: float = 0.02,
+    near: float = 0.25,
     classes: int = 4,
     class_steps: int = 75,
 ) -> Tensor:
@@ -54,13 +55,14 @@ def hybrid(
         ids: (N,) stable ids; positions if None.
         seed: decides starts and windows, with each image's id.
         rounds: how often the two take turns from a start, at most.
-        restarts: random starts; later ones only for images that Square helped in the first round and that none before
-            has fooled.
+        restarts: random starts; later ones only for images that Square helped in the first round and that one before
+            has come near to fooling.
         steps: gradients of Auto-PGD in a round, at most.
         queries: windows of Square in a round, at most.
         p_init: the share of the image that the first windows of a round cover; it is halved after 10 and 50 queries, as
             in `square`.
         worth: the share of its margin that Square must win back in a round for an image to have another.
+        near: the share of its margin at the image itself that an image may have kept where it is near to being fooled.
         classes: how many classes are tried where it does not, the most likely wrong ones at the image; or the target.
         class_steps: gradients of Auto-PGD towards each of them, at most; on the targeted DLR loss, and on the margin
             where there are fewer than 4 classes.
@@ -76,17 +78,19 @@ def hybrid(
     )  # fmt: skip
     if not 0 < p_init <= 1:
         raise ArgumentError("p_init", p_init, "not a share of an image", "Give a number above 0, and 1 at most.")
-    if not 0 <= worth <= 1:
-        raise ArgumentError("worth", worth, "not a share of the margin", "Give a number from 0 to 1.")
+    for name, share in (("worth", worth), ("near", near)):
+        if not 0 <= share <= 1:
+            raise ArgumentError(name, share, "not a share of the margin", "Give a number from 0 to 1.")
     with opened(model, images, labels, threat, targets, ids) as pool:
-        wrong = pool.wrong_classes()
         margin, reached = losses.objective("margin", pool.labels, pool.targets), nowhere(pool)
+        logits = pool.looked()
+        wrong, clean = pool.wrong_classes(logits), margin(logits, torch.arange(len(logits), device=logits.device))
         shares = [p_init / 2 ** halvings(query) for query in range(queries)]
         helped = _in_turn(pool, pool.left(), margin, reached, shares, rounds, steps, worth, seed=seed, restart=0)
         led = ~pool.found
         led[helped] = False
         for restart in range(1, restarts):
-            rows = helped[~pool.found[helped]]
+            rows = helped[(~pool.found & (reached > near * clean))[helped]]
             points, height = pool.proposals[rows], reached[rows]
             reached[rows] = -torch.inf
             _in_turn(pool, rows, margin, reached, shares, rounds, steps, worth, seed=seed, restart=restart)

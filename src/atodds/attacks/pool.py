@@ -120,14 +120,20 @@ class Pool:
         """The rows of the images that nothing has fooled yet."""
         return (~self.found).nonzero()[:, 0]
 
-    def wrong_classes(self) -> Tensor:
-        """(N, K - 1) all classes but the label, the most likely at the image first. One forward pass an image; images
-        that fool already are found."""
+    def looked(self) -> Tensor:
+        """(N, K) logits at the images. One forward pass an image; images that fool already are found."""
         logits = self.oracle.logits(self.images, self.ids)
         rows = torch.arange(len(logits), device=logits.device)
         self.found |= self.fooled(logits, rows, self.images)
-        ranked: Tensor = torch.sort(logits, dim=1, descending=True, stable=True).indices
-        return ranked.masked_select(ranked != self.labels[:, None]).view(len(logits), -1)
+        return logits
+
+    def wrong_classes(self, logits: Tensor | None = None) -> Tensor:
+        """(N, K - 1) all classes but the label, the most likely at the image first, from the logits of `looked` or
+        after a look."""
+        ranked: Tensor = torch.sort(
+            self.looked() if logits is None else logits, dim=1, descending=True, stable=True
+        ).indices
+        return ranked.masked_select(ranked != self.labels[:, None]).view(len(ranked), -1)
 
     def settled(self, like: Tensor) -> Tensor:
         """The proposals, exactly inside ball and box, on the device and of the type of `like`."""

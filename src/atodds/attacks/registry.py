@@ -176,7 +176,7 @@ PRESETS: dict[str, str] = {
     "plus": "auto_pgd(restarts=5),auto_pgd(loss={dlr},restarts=5),fab(restarts=5),square,"
     "auto_pgd_targeted(loss={targeted}),fab_targeted",
     "rand": "auto_pgd,auto_pgd(loss={dlr})",
-    "quick": "auto_pgd,auto_pgd(loss=margin),auto_pgd_targeted(classes=4,steps=50,loss={targeted})",
+    "quick": "auto_pgd(steps=60),hybrid",
 }
 """Names for lists of attacks: "standard", "plus" and "rand" are those of AutoAttack (Croce & Hein, 2020)."""
 
