@@ -36,15 +36,15 @@ def hybrid(
     worth: float = 0.02,
     near: float = 0.25,
     classes: int = 4,
-    class_steps: int = 75,
+    class_steps: int = 85,
 ) -> Tensor:
     """Auto-PGD and Square in turn, on the margin, each from the best point so far, from several random starts. An image
     that Square hardly brings closer in the very first round goes on to Auto-PGD towards other classes instead; one that
     it does not help later ends that start. An image leaves as soon as it is fooled.
 
     Passes an image, restart and round, at most: `steps` gradients, and `queries` + 2 more forward passes, in l1 two
-    more; in the place of all rounds but the first, `class_steps` gradients and a forward pass for each class, in l1 two
-    more. One forward pass at the beginning.
+    more; in the very first round a third of the `queries`. In the place of all rounds but that one, `class_steps`
+    gradients and a forward pass for each class, in l1 two more. One forward pass at the beginning.
 
     Args:
         model: images in [0, 1] -> logits, or an oracle.
@@ -58,7 +58,7 @@ def hybrid(
         restarts: random starts; later ones only for images that Square helped in the first round and that one before
             has come near to fooling.
         steps: gradients of Auto-PGD in a round, at most.
-        queries: windows of Square in a round, at most.
+        queries: windows of Square in a round, at most; a third of them in the very first.
         p_init: the share of the image that the first windows of a round cover; it is halved after 10 and 50 queries, as
             in `square`.
         worth: the share of its margin that Square must win back in a round for an image to have another.
@@ -105,6 +105,11 @@ def hybrid(
         return pool.settled(images)
 
 
+def first_queries(queries: int) -> int:
+    """Windows in the very first round, which show whether more are worth it."""
+    return max(1, queries // 3)
+
+
 def _in_turn(
     pool: Pool,
     rows: Tensor,
@@ -124,7 +129,8 @@ def _in_turn(
     for turn in range(rounds):
         climb(pool, rows.clone(), margin, reached, steps, seed=seed, draw=None if turn else restart)
         rows, before = rows[~pool.found[rows]], reached.clone()
-        search(pool, rows.clone(), margin, shares, seed=seed, draw=restart * rounds + turn, reached=reached)
+        windows = shares[: first_queries(len(shares))] if restart == turn == 0 else shares
+        search(pool, rows.clone(), margin, windows, seed=seed, draw=restart * rounds + turn, reached=reached)
         rows = rows[(~pool.found & (reached - before > worth * before.abs()))[rows]]
         if turn == 0:
             helped = rows

@@ -19,7 +19,7 @@ from atodds.attacks.carlini_wagner import carlini_wagner
 from atodds.attacks.elastic_net import elastic_net
 from atodds.attacks.fast_adaptive_boundary import fab, fab_targeted
 from atodds.attacks.gradient_sign import fgsm, ifgsm, pgd
-from atodds.attacks.hybrid import hybrid
+from atodds.attacks.hybrid import first_queries, hybrid
 from atodds.attacks.ifgsm_search import ifgsm_search
 from atodds.attacks.minimum_norm import minimum_norm
 from atodds.attacks.pool import Balls
@@ -91,8 +91,9 @@ def _times(settings: Mapping[str, Setting], *names: str) -> int:
 
 def _passes_of_hybrid(settings: Mapping[str, Setting]) -> int:
     turn = 2 * _int(settings, "steps") + _int(settings, "queries") + 4
+    first = turn - _int(settings, "queries") + first_queries(_int(settings, "queries"))
     classes = _int(settings, "classes") * (2 * _int(settings, "class_steps") + 3)
-    return 1 + turn + max((_int(settings, "rounds") * _int(settings, "restarts") - 1) * turn, classes)
+    return 1 + first + max((_int(settings, "rounds") * _int(settings, "restarts") - 1) * turn, classes)
 
 
 ATTACKS: dict[str, Attack] = {
