@@ -35,8 +35,8 @@ def hybrid(
     p_init: float = 0.05,
     worth: float = 0.02,
     near: float = 0.25,
-    classes: int = 4,
-    class_steps: int = 85,
+    classes: int = 6,
+    class_steps: int = 50,
 ) -> Tensor:
     """Auto-PGD and Square in turn, on the margin, each from the best point so far, from several random starts. An image
     that Square hardly brings closer in the very first round goes on to Auto-PGD towards other classes instead; one that
