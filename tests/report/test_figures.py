@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,9 +10,12 @@ import pytest
 from PIL import Image
 
 from atodds.errors import RunError
-from atodds.report import write_figures
+from atodds.report import colours, write_figures
 from atodds.report.charts import CHARTS
+from atodds.report.charts.figure import Figure, Panel
+from atodds.report.charts.lines import Line, Mark, lines
 from atodds.report.facts import gather
+from atodds.report.figures import LETTERS, drawing, static
 from atodds.report.words import curve_title, plain
 
 if TYPE_CHECKING:
@@ -53,3 +57,28 @@ def test_a_folder_that_cannot_be_made_is_an_error(run: MadeRun, tmp_path: Path) 
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunError, match="cannot be written"):
         write_figures(run, tmp_path / "file" / "figures")
+
+
+PAINT = colours.values(0)
+
+
+def panel(*names: str, width: int) -> Panel:
+    drawn = [Line(name, k, tuple(Mark(x, 0.5, 0.4, 0.6, "") for x in (1.0, 2.0))) for k, name in enumerate(names)]
+    return Panel(lines(drawn, ("x", "y"), PAINT), "", ("a panel",), width=width)
+
+
+def test_panels_beside_each_other_keep_their_own_colours() -> None:
+    """The second line of each panel has the second colour, whatever it is called."""
+    panels = (panel("plain", "first", "second", width=200), panel("plain", "third", width=200))
+    svg = drawing(Figure(("A title",), "", panels, (), layout="grid"), PAINT)
+    drawn = [svg.lower().count(f'stroke="{PAINT.models[k].lower()}"') for k in range(3)]
+    assert drawn[0] == drawn[1] == 2 * drawn[2] > 0
+
+
+def test_subtitles_end_inside_the_drawing() -> None:
+    words = "Ten letters in every line of a subtitle that is long enough to need several of them. " * 6
+    panels = tuple(panel("plain", width=300) for _ in range(3))
+    spec = static(Figure(("A title",), words, panels, (), layout="grid"), PAINT)
+    found = re.search(r'width="(\d+)"', drawing(Figure(("A title",), "", panels, (), layout="grid"), PAINT))
+    assert found is not None
+    assert max(len(line) for line in spec["title"]["subtitle"]) * LETTERS["subtitle"] < int(found[1])

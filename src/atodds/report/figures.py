@@ -4,7 +4,7 @@ import os
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import vl_convert
@@ -22,6 +22,8 @@ COLUMNS = {"wide": 1, "grid": 3, "pairs": 2, "halves": 2}
 """How many panels stand beside each other, by layout."""
 LETTERS = {"title": 8.2, "subtitle": 5.6}
 """Mean widths of a letter in pixels, by which titles break into lines."""
+AXIS = 50
+"""What a panel takes beside its width, at least: its axis."""
 SCALE = 2.0
 """Pixels of a PNG for each pixel of its drawing."""
 
@@ -86,14 +88,16 @@ def static(figure: Figure, paint: colours.Paint) -> dict[str, Any]:
     """A whole figure as one Vega-Lite specification of fixed size, with its title and subtitle in it."""
     columns = COLUMNS[figure.layout]
     rows = [figure.panels[k : k + columns] for k in range(0, len(figure.panels), columns)]
-    drawn = alt.vconcat(*(alt.hconcat(*(_sized(panel) for panel in row), spacing=28) for row in rows), spacing=28)
-    width = max(sum(panel.width + 150 for panel in row) for row in rows)
+    # Beside each other, panels would share one list of colours and shapes, and lines of different names look alike.
+    colour: Literal["shared", "independent"] = "shared" if figure.scale else "independent"
+    beside = [alt.hconcat(*(_sized(panel) for panel in row), spacing=28) for row in rows]
+    own = [one.resolve_scale(color=colour, shape="independent") for one in beside]
+    drawn = alt.vconcat(*own, spacing=28).resolve_scale(color=colour, shape="independent")
+    width = max(sum(panel.width + AXIS for panel in row) for row in rows)
     title = alt.TitleParams(
         text=textwrap.wrap(plain(figure.title), round(width / LETTERS["title"])),
         subtitle=textwrap.wrap(figure.subtitle, round(width / LETTERS["subtitle"])),
     )
-    if figure.scale:
-        drawn = drawn.resolve_scale(color="shared")
     spec = drawn.properties(title=title).to_dict()
     return {**spec, "config": theme(paint), "background": paint.paper, "padding": 16}
 
