@@ -20,8 +20,8 @@ from atodds.report.words import plain
 
 COLUMNS = {"wide": 1, "grid": 3, "pairs": 2, "halves": 2}
 """How many panels stand beside each other, by layout."""
-LETTERS = {"title": 8.2, "subtitle": 5.6}
-"""Mean widths of a letter in pixels, by which titles break into lines."""
+LETTERS = {"title": 9.0, "subtitle": 6.5}
+"""Mean widths of a letter in pixels in a wide font, by which titles break into lines."""
 AXIS = 50
 """What a panel takes beside its width, at least: its axis."""
 SCALE = 2.0

@@ -59,6 +59,6 @@ def cheaper(found: Cheaper, paint: Paint) -> Figure:
 def _title(found: Cheaper) -> Sentence:
     at = f"at {percent(found.target)} % robust accuracy"
     if not found.pays:
-        return (f"No rule is cheaper than PGD with every seed {at}",)
+        return (f"No rule takes less processor time than PGD with every seed {at}",)
     said = [f"{rule} takes {found.seconds[rule].value:.2f} of its time" for rule in found.pays]
     return (f"Beside PGD {at}, {conjunction(said)}",)
