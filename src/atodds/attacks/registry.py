@@ -137,7 +137,7 @@ ATTACKS: dict[str, Attack] = {
         Attack(
             "hybrid",
             hybrid,
-            1,
+            2,
             _passes_of_hybrid,
             nested=True,
         ),
