@@ -54,8 +54,8 @@ def uniform(
     last = float(torch.nextafter(ends[0], ends[1]))
 
     def drawn(words: Tensor) -> Tensor:
-        unit = _shift(words, 40).to(_wide(dtype)).mul_(2.0**-24)
-        return unit.mul_(high - low).add_(low).to(dtype).clamp_max_(last)
+        unit = _top(words).to(_wide(dtype)).mul_((high - low) * 2.0**-24)
+        return unit.add_(low).to(dtype).clamp_max_(last)
 
     return _filled(drawn, ids, shape, seed, step, stream, dtype)
 
@@ -75,7 +75,7 @@ def normal(
 
     def drawn(words: Tensor) -> Tensor:
         angle = (words & 0xFFFFFF).to(wide).mul_(2.0**-24 * 2 * math.pi)
-        radius = _shift(words, 40).to(wide).add_(0.5).mul_(2.0**-24).log_().mul_(-2).sqrt_()
+        radius = _top(words).to(wide).add_(0.5).mul_(2.0**-24).log_().mul_(-2).sqrt_()
         pairs = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
         return pairs[:, :count].to(dtype)
 
@@ -129,8 +129,10 @@ def _filled(
     """(N, *shape) draws that `drawn` makes of words, as many an image as there are draws unless said otherwise."""
     count = math.prod(shape)
     needed = count if words is None else words
+    rows = max(1, _BLOCK // max(1, needed)) if ids.device.type == "cpu" else len(ids)
+    if len(ids) <= rows:
+        return drawn(_words(ids, needed, seed, step, stream)).reshape(len(ids), *shape)
     result = torch.empty(len(ids), count, dtype=dtype, device=ids.device)
-    rows = max(1, _BLOCK // max(1, needed)) if ids.device.type == "cpu" else max(1, len(ids))
     for start in range(0, len(ids), rows):
         result[start : start + rows] = drawn(_words(ids[start : start + rows], needed, seed, step, stream))
     return result.reshape(len(ids), *shape)
@@ -168,6 +170,11 @@ def _mix_int(word: int) -> int:
 def _shift(words: Tensor, by: int) -> Tensor:
     """Logical right shift; torch's own copies the sign."""
     return (words >> by) & ((1 << (64 - by)) - 1)
+
+
+def _top(words: Tensor) -> Tensor:
+    """The upper 24 bits, in place."""
+    return words.bitwise_right_shift_(40).bitwise_and_((1 << 24) - 1)
 
 
 def _signed(word: int) -> int:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from atodds import data
+from atodds.analysis import wilson
 from atodds.analysis.crossing import crossing
 from atodds.errors import RunError
 from atodds.evaluation.conduct import Settings
@@ -141,12 +142,20 @@ def test_the_title_of_samples_counts_where_training_helps_and_costs() -> None:
     plain, robust = np.stack([few, many])[None], np.stack([many, few])[None]
     alone = crossing(plain, np.zeros_like(plain), sizes).gaps
     curves = [
-        Curve(Variant("linear", {}), alone, None),
-        Curve(Variant("linear", {}, "linf", Budget(0.1, "0.1")), alone, crossing(robust, plain, sizes)),
+        Curve(Variant("linear", {}), alone, None, {}),
+        Curve(Variant("linear", {}, "linf", Budget(0.1, "0.1")), alone, crossing(robust, plain, sizes), {}),
     ]
     figure = samples(curves, 1, n, PAINT)
+    assert "learned nothing" not in figure.subtitle
     assert "raises standard accuracy for 1 of 1 networks" in figure.title[0]
     assert "costs it for 1 at 100 samples" in figure.title[0]
+
+
+def test_trainings_that_learned_nothing_are_counted_and_named(study: OddsStudy) -> None:
+    curves = [replace(study.curves[0], dead={(50, 0): wilson(40, 400)}), *study.curves[1:]]
+    figure = samples(curves, 1, 400, PAINT)
+    assert "1 of the 4 trainings learned nothing" in figure.subtitle
+    assert figure.tables[-1].rows == (("linear-standard", "50", "0", str(wilson(40, 400))),)
 
 
 def test_the_title_of_cheaper_training_names_what_pays_or_says_that_nothing_does() -> None:

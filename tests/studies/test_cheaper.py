@@ -34,6 +34,7 @@ def test_a_rule_pays_where_every_seed_is_cheaper_at_equal_robust_accuracy() -> N
         *(trial("half", 2, seed, 10, 0.6) for seed in (0, 1, 2)),
         *(trial("luck", 1, seed, 5, 0.5 if seed else 0.3) for seed in (0, 1, 2)),
         *(trial("luck", 2, seed, 10, 0.6 if seed else 0.4) for seed in (0, 1, 2)),
+        *(trial("never", 3, seed, 15 + seed, 0.4) for seed in (0, 1, 2)),
     ]
     found = summary(setup, trials)
     assert found.target == pytest.approx(0.5)
@@ -41,7 +42,9 @@ def test_a_rule_pays_where_every_seed_is_cheaper_at_equal_robust_accuracy() -> N
     assert (found.seconds["half"].value, found.seconds["half"].high) == pytest.approx((0.5, 0.5))
     assert found.passes["half"].value == pytest.approx(0.5)
     assert found.seconds["luck"].high == math.inf
-    assert "not reached" in str(found.seconds["luck"])
+    assert str(found.seconds["luck"]) == "0.50 (0.50 to more than 1.00)"
+    assert str(found.seconds["never"]) == "not reached, for 1.50 or more"
+    assert str(found.passes["never"]) == "not reached, for 1.50 or more"
     assert str(found.seconds["pgd"]) == "1.00 (1.00 to 1.00)"
 
 
@@ -53,7 +56,8 @@ def test_trials_are_kept_and_count_their_passes(tmp_path: Path, monkeypatch: pyt
     by_rule = {one.rule: one for one in found.trials}
     assert set(by_rule) == set(RULES)
     assert by_rule["pgd"].passes == by_rule["freeze"].passes == 60 * 4
-    assert by_rule["fast"].passes == 60 * 2
+    assert by_rule["fast"].epochs == RULES["fast"].longer == 3
+    assert by_rule["fast"].passes == 60 * 2 * 3
     assert 60 * 2 < by_rule["skip 60 %"].passes < by_rule["skip 30 %"].passes < 60 * 4
     assert all(one.n == 20 and one.robust <= one.standard for one in found.trials)
     monkeypatch.setattr(cheaper, "train", None)  # nothing is trained again

@@ -240,6 +240,6 @@ def _findings(study: OddsStudy) -> list[tuple[str, Finding]]:
     return [
         (f"{trade.network}, {trade.norm}", finding)
         for trade in study.trades
-        for finding in trade.store.findings()
+        for finding in trade.findings
         if finding.severity != "note"
     ]

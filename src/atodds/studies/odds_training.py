@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atodds.analysis import Rate, accuracy, robust_accuracy
+from atodds.analysis import Rate, accuracy, robust_accuracy, wilson
+from atodds.analysis.accuracy import beats_guessing
 from atodds.analysis.crossing import Crossing, Gap, crossing
 from atodds.analysis.intervals import Bools
 from atodds.data.images import ImageSet
 from atodds.evaluation.conduct import Settings, conduct
+from atodds.evaluation.manifest import Finding, ModelInfo
 from atodds.evaluation.store import Store
 from atodds.models.classifier import Classifier
 from atodds.studies.odds_plan import Plan, Training, Variant
@@ -37,11 +39,14 @@ class Curve:
         variant: which one.
         accuracy: on all test images, a mean over the repetitions, by size.
         crossing: where it stops being more accurate than the standard one of the same network; None for that.
+        dead: by size and seed, the accuracy of trainings that learned nothing: no clearly better than to name the
+            commonest class each time. The mean holds them all the same.
     """
 
     variant: Variant
     accuracy: tuple[Gap, ...]
     crossing: Crossing | None
+    dead: Mapping[tuple[int, int], Rate]
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Trade:
         network, norm: which.
         budgets: at which robust accuracy is measured.
         rows: by the radius that was trained against, 0 first.
-        store: the run behind it.
+        store: the run behind it, which may be of more networks.
     """
 
     network: str
@@ -69,6 +74,18 @@ class Trade:
     budgets: tuple[Budget, ...]
     rows: tuple[Kept, ...]
     store: Store
+
+    @property
+    def models(self) -> tuple[ModelInfo, ...]:
+        """As the run knows these networks."""
+        names = {row.variant.name for row in self.rows}
+        return tuple(info for info in self.store.manifest.models if info.name in names)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the audit saw of them."""
+        ids = {info.id for info in self.models}
+        return tuple(finding for finding in self.store.findings() if finding.model in ids)
 
 
 def curves(
@@ -101,7 +118,10 @@ def curves(
         # Its accuracy is its gap to a network that is never right: the same bootstrap.
         alone = crossing(mine, np.zeros_like(mine), plan.sizes, seed=plan.seeds[0]).gaps
         beside = crossing(mine, plain, plan.sizes, seed=plan.seeds[0]) if variant.eps else None
-        found.append(Curve(variant, alone, beside))
+        reached = {(size, seed): right[variant.name, seed, size] for size in plan.sizes for seed in plan.seeds}
+        rates = {where: wilson(int(hits.sum()), len(hits)) for where, hits in reached.items()}
+        dead = {where: rate for where, rate in rates.items() if not beats_guessing(rate, test.labels)}
+        found.append(Curve(variant, alone, beside, dead))
     return tuple(found)
 
 
@@ -132,17 +152,19 @@ def trades(
     """
     models = largest(plan, place, device=device)
     quiet = replace(settings, seed=plan.seeds[0], keep=False)
-    found = []
-    for network in plan.networks:
-        for norm in plan.norms:
-            variants = [one for one in plan.variants if one.network == network and one.norm in (None, norm)]
-            chosen = {one.name: models[one.name] for one in variants}
-            folder = place / "runs" / f"{network}-{norm}-{attacked.fingerprint[:8]}"
-            store = conduct(chosen, attacked, norm, list(plan.budgets[norm]), attacks, folder, quiet)
-            ids = {info.name: info.id for info in store.manifest.models}
-            rows = tuple(_kept(one, store, ids[one.name], norm, plan.budgets[norm]) for one in variants)
-            found.append(Trade(network, norm, plan.budgets[norm], rows, store))
-    return tuple(found)
+    found = dict[tuple[str, Norm], Trade]()
+    for norm in plan.norms:
+        # Both networks in one run: processes take longer to start than small networks to be attacked.
+        variants = [one for one in plan.variants if one.norm in (None, norm)]
+        chosen = {one.name: models[one.name] for one in variants}
+        folder = place / "runs" / f"{norm}-{attacked.fingerprint[:8]}"
+        store = conduct(chosen, attacked, norm, list(plan.budgets[norm]), attacks, folder, quiet)
+        ids = {info.name: info.id for info in store.manifest.models}
+        for network in plan.networks:
+            mine = [one for one in variants if one.network == network]
+            rows = tuple(_kept(one, store, ids[one.name], norm, plan.budgets[norm]) for one in mine)
+            found[network, norm] = Trade(network, norm, plan.budgets[norm], rows, store)
+    return tuple(found[network, norm] for network in plan.networks for norm in plan.norms)
 
 
 def _kept(variant: Variant, store: Store, model: str, norm: Norm, budgets: tuple[Budget, ...]) -> Kept:

@@ -46,6 +46,9 @@ class Fitting:
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
             nesterov=recipe.momentum > 0,
+            # A sixth of the time on a CPU. It takes momentum and gradients to lie in memory as the weights do: autograd
+            # lays gradients out so, and `State.into` the momentum.
+            fused=True,
         )
         return cls(classifier, model, optimizer, recipe, fabric)
 

@@ -36,8 +36,21 @@ def samples(curves: Sequence[Curve], seeds: int, n: int, paint: Paint) -> Figure
         "order). Bands: 95 % bootstrap intervals over images and repetitions. Dotted: where training against ε stops "
         "being more accurate than standard training."
     )
-    tables = (Table("Standard accuracy, with 95 % intervals", head, tuple(rows)), differences)
-    return Figure(_samples_title(curves), subtitle, tuple(panels), tables, layout="grid")
+    tables = [Table("Standard accuracy, with 95 % intervals", head, tuple(rows)), differences]
+    if lost := _lost(curves):
+        of = len(curves) * len(sizes) * seeds
+        subtitle += f" {len(lost)} of the {of} trainings learned nothing, and the means hold them all the same."
+        tables.append(Table("Trainings that learned nothing", ("trained against", "samples", "seed", "accuracy"), lost))
+    return Figure(_samples_title(curves), subtitle, tuple(panels), tuple(tables), layout="grid")
+
+
+def _lost(curves: Sequence[Curve]) -> tuple[tuple[str, ...], ...]:
+    """A row for each training that learned nothing."""
+    return tuple(
+        (curve.variant.name, f"{size:,}", str(seed), str(rate))
+        for curve in curves
+        for (size, seed), rate in curve.dead.items()
+    )
 
 
 def trade(trades: Sequence[Trade], attacks: str, paint: Paint) -> Figure:

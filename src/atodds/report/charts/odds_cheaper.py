@@ -14,13 +14,13 @@ from atodds.studies.cheaper import Cheaper
 
 def cheaper(found: Cheaper, paint: Paint) -> Figure:
     """Robust accuracy over processor time and over passes, means of the seeds."""
-    rules, epochs = list(found.seconds), found.setup.epochs
+    rules = list(found.seconds)
     panels = []
     for cost, title in (("seconds", "processor time, seconds"), ("passes", "passes of single images")):
         drawn = []
         for place, rule in enumerate(rules):
             marks = []
-            for count in epochs:
+            for count in sorted({one.epochs for one in found.trials if one.rule == rule}):
                 mine = [one for one in found.trials if (one.rule, one.epochs) == (rule, count)]
                 values = [one.robust for one in mine]
                 said = f"{percent(float(np.mean(values)))} % ({percent(min(values))}–{percent(max(values))})"
@@ -30,6 +30,7 @@ def cheaper(found: Cheaper, paint: Paint) -> Figure:
         titles = (title, "robust accuracy")
         panels.append(Panel(lines(drawn, titles, paint, log=True), words(drawn, titles), (title,), width=380))
     eps, n = found.setup.recipe.eps, found.trials[0].n
+    epochs = sorted(one.epochs for one in found.trials)
     seeds = f"{found.seeds} {'seed' if found.seeds == 1 else 'seeds'}"
     subtitle = (
         f"{found.setup.network} on {found.setup.samples:,} samples against l∞ {eps:g}, {epochs[0]} to {epochs[-1]} "
