@@ -109,7 +109,9 @@ def test_with_a_threat_images_leave_as_soon_as_one_fools_within_it() -> None:
     fooled = lead(model, found, labels) > 0
     assert bool(fooled[::2].all())
     assert not fooled[1::2].any()
-    assert bool((oracle.passes().backwards[::2] < free.passes().backwards[::2] / 2).all())
+    spent, whole = oracle.passes().backwards[::2], free.passes().backwards[::2]
+    assert bool((spent < whole).all())
+    assert spent.sum() < whole.sum() / 3
     nothing = carlini_wagner(model, images, labels, Threat("l2", 0.0), searches=2, steps=5)
     assert torch.equal(nothing, images)
 

@@ -99,12 +99,27 @@ def test_images_do_not_wait_for_each_other() -> None:
     rules = Rules(200, 3, 0.01, 0.0, stop=True, refine=0)  # looks every 10 steps
     jump, _ = made([1e12], rules, lambda made: 1 / (1 + made.clamp_max(10)).double())
     alone = jump.lengths[0]
-    assert max(alone) <= 40
+    assert max(alone[:3]) <= 40
     jump, _ = made([1e12], rules, lambda made: 1e6 / (1 + made).double())
     assert jump.lengths[0] == [200] * 3
     both, _ = made([1e12, 0.05], rules, lambda made: 1 / (1 + made.clamp_max(10)).double())
     assert both.lengths[0] == alone
     assert both.tried[1] == pytest.approx(expected(0.05, 3))
+
+
+def test_what_an_image_has_saved_it_spends_on_larger_constants_until_one_succeeds() -> None:
+    rules = Rules(200, 3, 0.01, 0.0, stop=True, refine=0)
+    needs = [1e12, 5.0, 50.0, 0.05]
+    jump, found = made(needs, rules, lambda made: 1 / (1 + made.clamp_max(10)).double())
+    assert found.flatten().tolist() == [0.25, 0.75, 0.75, 0.75]
+    for tried, lengths in zip(jump.tried, jump.lengths, strict=True):
+        assert sum(lengths) <= 600
+        assert lengths[3:] == [200] * len(lengths[3:])
+        assert len(lengths) == len(tried)
+    assert [len(tried) for tried in jump.tried] == [5, 4, 5, 3]  # less than 200 steps are left after the fifth
+    assert jump.tried[2] == pytest.approx([0.01, 0.1, 1, 10, 100])
+    alone, _ = made([50.0], rules, lambda made: 1 / (1 + made.clamp_max(10)).double())
+    assert (alone.tried[0], alone.lengths[0]) == (jump.tried[2], jump.lengths[2])
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_rule_pays_where_every_seed_is_cheaper_at_equal_robust_accuracy() -> N
     assert (found.seconds["half"].value, found.seconds["half"].high) == pytest.approx((0.5, 0.5))
     assert found.passes["half"].value == pytest.approx(0.5)
     assert found.seconds["luck"].high == math.inf
-    assert str(found.seconds["luck"]) == "0.50 (0.50 to more than 1.00)"
+    assert str(found.seconds["luck"]) == "0.50 (0.50 to not reached)"
     assert str(found.seconds["never"]) == "not reached, for 1.50 or more"
     assert str(found.passes["never"]) == "not reached, for 1.50 or more"
     assert str(found.seconds["pgd"]) == "1.00 (1.00 to 1.00)"

@@ -6,7 +6,8 @@ Wagner, "Towards evaluating the robustness of neural networks", IEEE S&P 2017, s
 elastic-net attacks to deep neural networks via adversarial examples", AAAI 2018, section 4.
 
 All images take their steps side by side, each at a constant of its own; one whose loss has stopped falling goes on to
-its next constant at once, and leaves after its last one.
+its next constant at once, and leaves after its last one. What an image has saved by then, it may spend on larger
+constants, without stopping, where none has succeeded.
 """
 
 import math
@@ -117,7 +118,7 @@ def search(pool: Pool, descent: Callable[[Tensor], Descent], rules: Rules) -> No
         ended = state.turned(rules)
         if ended.any():
             going.restart(ended)
-            state.drop(state.tried == rules.searches, going)
+            state.drop(ended & state.done(rules), going)
     closer(pool, rules.confidence, rules.refine)
 
 
@@ -149,6 +150,7 @@ class _State:
         low, high: (n,) largest that failed and smallest that succeeded.
         hit: (n,) whether the current one succeeded.
         tried: (n,) constants that are done.
+        spent: (n,) steps at these.
         step: (n,) steps at the current one.
         total, last: (n,) losses since the last look, and their mean before it.
     """
@@ -161,6 +163,7 @@ class _State:
     high: Tensor
     hit: Tensor
     tried: Tensor
+    spent: Tensor
     step: Tensor
     total: Tensor
     last: Tensor
@@ -181,6 +184,7 @@ class _State:
             high=one * torch.inf,
             hit=whole > 0,
             tried=whole,
+            spent=whole.clone(),
             step=whole.clone(),
             total=one * 0,
             last=one * torch.inf,
@@ -207,27 +211,32 @@ class _State:
         mean = self.total / rules.stretch
         ended = self.step > rules.steps - rules.stretch
         if rules.stop:
-            ended |= mean > self.last * (1 - _FALLING * rules.stretch)
+            ended |= (mean > self.last * (1 - _FALLING * rules.stretch)) & (self.tried < rules.searches)
         self.last, self.total = mean.masked_fill(ended, torch.inf), torch.zeros_like(mean)
         self.high = torch.where(ended & self.hit, self.constants, self.high)
         self.low = torch.where(ended & ~self.hit, self.constants, self.low)
         following = torch.where(self.high.isinf(), self.constants * _FACTOR, (self.low + self.high) / 2)
         self.constants = torch.where(ended, following.clamp_max(_LARGEST), self.constants)
+        self.spent += self.step * ended
         self.hit, self.step = self.hit & ~ended, self.step.masked_fill(ended, 0)
         self.tried = self.tried + ended
         return ended
+
+    def done(self, rules: Rules) -> Tensor:
+        """(n,) which images leave at the end of a constant: all are tried, and one has succeeded, or too few steps are
+        left."""
+        poor = self.spent + rules.steps > rules.steps * rules.searches
+        return (self.tried >= rules.searches) & (self.best[self.rows].isfinite() | poor)
 
     def drop(self, gone: Tensor, descent: Descent) -> None:
         """Forget the images where `gone`."""
         if not gone.any():
             return
         descent.drop(gone)
-        self.rows, self.constants, self.low, self.high, self.hit, self.tried, self.step, self.total, self.last = (
-            without(
-                gone, self.rows, self.constants, self.low, self.high, self.hit, self.tried, self.step, self.total,
-                self.last,
-            )
-        )  # fmt: skip
+        self.rows, self.constants, self.low, self.high, self.hit, self.tried, self.spent, self.step = without(
+            gone, self.rows, self.constants, self.low, self.high, self.hit, self.tried, self.spent, self.step
+        )
+        self.total, self.last = without(gone, self.total, self.last)
 
 
 def in_norm(pool: Pool, norm: Norm, attack: str) -> None:

@@ -145,7 +145,7 @@ ATTACKS: dict[str, Attack] = {
         Attack(
             "carlini_wagner",
             carlini_wagner,
-            2,
+            3,
             lambda s: 2 * (_times(s, "steps", "searches") + refining(_int(s, "refine"))) + 1,
             ("l2",),
             minimum_norm=True,
@@ -153,7 +153,7 @@ ATTACKS: dict[str, Attack] = {
         Attack(
             "elastic_net",
             elastic_net,
-            2,
+            3,
             lambda s: 2 * (_times(s, "steps", "searches") + refining(_int(s, "refine"))) + 1,
             ("l1",),
             minimum_norm=True,

@@ -123,9 +123,7 @@ class Ratio:
     def __str__(self) -> str:
         if math.isinf(self.low):
             return f"not reached, for {self.spent:.2f} or more"
-        value, low, high = (
-            f"more than {self.spent:.2f}" if math.isinf(x) else f"{x:.2f}" for x in (self.value, self.low, self.high)
-        )
+        value, low, high = ("not reached" if math.isinf(x) else f"{x:.2f}" for x in (self.value, self.low, self.high))
         return f"{value} ({low} to {high})"
 
 
