@@ -48,6 +48,19 @@ def test_a_rule_pays_where_every_seed_is_cheaper_at_equal_robust_accuracy() -> N
     assert str(found.seconds["pgd"]) == "1.00 (1.00 to 1.00)"
 
 
+def test_rules_are_compared_at_what_plain_training_reaches_with_every_seed() -> None:
+    setup = replace(SETUPS["digits"], epochs=(1, 2))
+    reached = {0: (0.6, 0.7), 1: (0.6, 0.7), 2: (0.4, 0.45)}
+    trials = [
+        one
+        for seed, (first, second) in reached.items()
+        for one in (trial("pgd", 1, seed, 10, first), trial("pgd", 2, seed, 20, second), trial("half", 1, seed, 5, 0.7))
+    ]
+    found = summary(setup, trials)
+    assert found.target == pytest.approx(0.45)
+    assert (found.seconds["half"].low, found.seconds["half"].high) == pytest.approx((0.25, 0.5))
+
+
 def test_trials_are_kept_and_count_their_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = replace(SETUPS["digits"].recipe, attack_steps=3)
     setup = replace(SETUPS["digits"], network="linear", settings={}, samples=60, recipe=recipe, epochs=(1,))
