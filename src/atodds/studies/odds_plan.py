@@ -31,7 +31,7 @@ class Effort:
 
 
 EFFORTS: Mapping[str, Effort] = {
-    "laptop": Effort(epochs=1, least=200, inner=3),
+    "laptop": Effort(epochs=1, least=160, inner=3),
     "paper": Effort(epochs=30, least=2000, inner=10),
 }
 

@@ -5,6 +5,7 @@ samples, for networks trained against several radii. And the trade on the larges
 accuracy by the radius that was trained against.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ from atodds.training.kept import made
 
 NETWORKS = "networks"
 """Where the checkpoints lie, in the folder of the study."""
+_TINY = 256
+"""Networks for images of so few values are attacked in this process: others take as long to start."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,8 @@ def trades(
         As for `atodds.evaluate`.
     """
     models = largest(plan, place, device=device)
-    quiet = replace(settings, seed=plan.seeds[0], keep=False)
+    workers = 1 if math.prod(attacked.shape) <= _TINY else settings.workers
+    quiet = replace(settings, seed=plan.seeds[0], keep=False, workers=workers)
     found = dict[tuple[str, Norm], Trade]()
     for norm in plan.norms:
         # Both networks in one run: processes take longer to start than small networks to be attacked.
