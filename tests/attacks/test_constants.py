@@ -122,6 +122,17 @@ def test_what_an_image_has_saved_it_spends_on_larger_constants_until_one_succeed
     assert (alone.tried[0], alone.lengths[0]) == (jump.tried[2], jump.lengths[2])
 
 
+def test_patience_is_the_number_of_looks_at_a_loss_that_stands_still() -> None:
+    """Looks every 10 steps; the loss falls until its 10th step, and again from the 45th on."""
+
+    def falling(made: Tensor) -> Tensor:
+        return 1 / (1 + made.clamp_max(10) + (made - 45).clamp_min(0)).double()
+
+    for patience, length in ((1, 30), (2, 40), (3, 200)):
+        jump, _ = made([0.001], Rules(200, 1, 0.01, 0.0, stop=True, refine=0, patience=patience), falling)
+        assert jump.lengths[0] == [length]
+
+
 @pytest.mark.parametrize(
     ("changed", "argument"),
     [

@@ -30,7 +30,7 @@ from atodds.threat import Norm
 _CHECKS, _BETWEEN = 40, 10
 """A search looks so often at its loss, but after so many steps at the earliest: with 1,000 steps, every 25."""
 _FALLING = 2e-5
-"""A loss falls as long as its mean since the last look is lower than the mean before it by this share for each step."""
+"""A loss falls as long as its mean since the last look is lower than the least before by this share for each step."""
 _FACTOR, _LARGEST = 10.0, 1e10
 """By how much constants grow until the first success, and how far."""
 
@@ -46,6 +46,7 @@ class Rules:
         confidence: by how much the margin must exceed 0.
         stop: go on to the next constant when the loss has stopped falling.
         refine: steps onto the boundary at the end.
+        patience: looks in a row at a loss that has stopped falling.
 
     Raises:
         ArgumentError: one of them is out of its range.
@@ -57,6 +58,7 @@ class Rules:
     confidence: float
     stop: bool
     refine: int
+    patience: int = 1
 
     def __post_init__(self) -> None:
         positive(steps=self.steps, searches=self.searches)
@@ -152,7 +154,8 @@ class _State:
         tried: (n,) constants that are done.
         spent: (n,) steps at these.
         step: (n,) steps at the current one.
-        total, last: (n,) losses since the last look, and their mean before it.
+        total, least: (n,) losses since the last look, and their least mean between two looks before.
+        still: (n,) looks in a row at which the loss had stopped falling.
     """
 
     best: Tensor
@@ -166,7 +169,8 @@ class _State:
     spent: Tensor
     step: Tensor
     total: Tensor
-    last: Tensor
+    least: Tensor
+    still: Tensor
 
     @classmethod
     def of(cls, pool: Pool, rules: Rules) -> "_State":
@@ -187,7 +191,8 @@ class _State:
             spent=whole.clone(),
             step=whole.clone(),
             total=one * 0,
-            last=one * torch.inf,
+            least=one * torch.inf,
+            still=whole.clone(),
         )
 
     def note(self, pool: Pool, descent: Descent, seen: Gradients) -> Tensor:
@@ -210,9 +215,12 @@ class _State:
         """(n,) which images go on to their next constant."""
         mean = self.total / rules.stretch
         ended = self.step > rules.steps - rules.stretch
+        still = mean > self.least * (1 - _FALLING * rules.stretch)
+        self.still = torch.where(still, self.still + 1, 0)
         if rules.stop:
-            ended |= (mean > self.last * (1 - _FALLING * rules.stretch)) & (self.tried < rules.searches)
-        self.last, self.total = mean.masked_fill(ended, torch.inf), torch.zeros_like(mean)
+            ended |= (self.still >= rules.patience) & (self.tried < rules.searches)
+        self.least, self.total = mean.minimum(self.least).masked_fill(ended, torch.inf), torch.zeros_like(mean)
+        self.still.masked_fill_(ended, 0)
         self.high = torch.where(ended & self.hit, self.constants, self.high)
         self.low = torch.where(ended & ~self.hit, self.constants, self.low)
         following = torch.where(self.high.isinf(), self.constants * _FACTOR, (self.low + self.high) / 2)
@@ -236,7 +244,7 @@ class _State:
         self.rows, self.constants, self.low, self.high, self.hit, self.tried, self.spent, self.step = without(
             gone, self.rows, self.constants, self.low, self.high, self.hit, self.tried, self.spent, self.step
         )
-        self.total, self.last = without(gone, self.total, self.last)
+        self.total, self.least, self.still = without(gone, self.total, self.least, self.still)
 
 
 def in_norm(pool: Pool, norm: Norm, attack: str) -> None:

@@ -75,7 +75,7 @@ def elastic_net(
         ArgumentError: bad images, labels, targets or settings; a threat in another norm.
         UnknownNameError: no such rule.
     """
-    rules = Rules(steps, searches, initial, confidence, stop, refine)
+    rules = Rules(steps, searches, initial, confidence, stop, refine, _PATIENCE)
     above_zero(lr=lr, beta=beta)
     if rule not in get_args(Rule):
         raise UnknownNameError.among("rule", rule, get_args(Rule))
@@ -83,6 +83,10 @@ def elastic_net(
         in_norm(pool, "l1", "EAD")
         search(pool, partial(_Shrinkage.at, rule=rule, beta=beta, lr=lr, steps=steps), rules)
         return pool.settled(images)
+
+
+_PATIENCE = 6
+"""With momentum, a loss swings before it falls on."""
 
 
 @dataclass
