@@ -122,6 +122,18 @@ def test_what_an_image_has_saved_it_spends_on_larger_constants_until_one_succeed
     assert (alone.tried[0], alone.lengths[0]) == (jump.tried[2], jump.lengths[2])
 
 
+def test_an_image_leaves_when_the_constants_left_to_try_hardly_differ() -> None:
+    needs = [0.5, 0.001, 3.3]
+    jump, found = made(needs, Rules(100, 30, 0.01, 0.0, stop=True, refine=0), lambda made: 0.5 ** made.double())
+    assert found.flatten().tolist() == [0.75] * 3
+    for need, tried in zip(needs, jump.tried, strict=True):
+        assert tried == pytest.approx(expected(need, 30)[: len(tried)])
+        low = max((constant for constant in tried if constant < need), default=0.0)
+        high = min(constant for constant in tried if constant >= need)
+        assert low > 0.75 * high or (low == 0 and len(tried) == 30)
+    assert len(jump.tried[0]) < 10
+
+
 def test_patience_is_the_number_of_looks_at_a_loss_that_stands_still() -> None:
     """Looks every 10 steps; the loss falls until its 10th step, and again from the 45th on."""
 

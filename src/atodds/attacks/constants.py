@@ -27,10 +27,12 @@ from atodds.errors import ArgumentError
 from atodds.oracle import Gradients, Objective
 from atodds.threat import Norm
 
-_CHECKS, _BETWEEN = 40, 10
-"""A search looks so often at its loss, but after so many steps at the earliest: with 1,000 steps, every 25."""
+_CHECKS, _BETWEEN = 50, 10
+"""A search looks so often at its loss, but after so many steps at the earliest: with 1,000 steps, every 20."""
 _FALLING = 2e-5
 """A loss falls as long as its mean since the last look is lower than the least before by this share for each step."""
+_NARROW = 0.25
+"""Constants are told apart to this share of the smallest that succeeded; nearer ones end at the same distance."""
 _FACTOR, _LARGEST = 10.0, 1e10
 """By how much constants grow until the first success, and how far."""
 
@@ -44,7 +46,7 @@ class Rules:
         searches: constants.
         initial: the first one.
         confidence: by how much the margin must exceed 0.
-        stop: go on to the next constant when the loss has stopped falling.
+        stop: go on to the next constant when the loss has stopped falling, and leave when constants hardly differ.
         refine: steps onto the boundary at the end.
         patience: looks in a row at a loss that has stopped falling.
 
@@ -232,9 +234,10 @@ class _State:
 
     def done(self, rules: Rules) -> Tensor:
         """(n,) which images leave at the end of a constant: all are tried, and one has succeeded, or too few steps are
-        left."""
+        left; or those left to try differ too little."""
         poor = self.spent + rules.steps > rules.steps * rules.searches
-        return (self.tried >= rules.searches) & (self.best[self.rows].isfinite() | poor)
+        tried = (self.tried >= rules.searches) & (self.best[self.rows].isfinite() | poor)
+        return tried | (self.low > self.high * (1 - _NARROW)) if rules.stop else tried
 
     def drop(self, gone: Tensor, descent: Descent) -> None:
         """Forget the images where `gone`."""

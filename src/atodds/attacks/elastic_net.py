@@ -85,7 +85,7 @@ def elastic_net(
         return pool.settled(images)
 
 
-_PATIENCE = 6
+_PATIENCE = 8
 """With momentum, a loss swings before it falls on."""
 
 
