@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 from torch import Tensor
@@ -261,6 +261,8 @@ EDGES = [0.0, 1.0, 0.7, 0.1, 1e-38, 1e-45, 1e-7, 0.99999994, 0.5, 1 / 3, 254 / 2
     ),
     eps=st.one_of(st.sampled_from([0.0, 1 / 255, 8 / 255, 0.3, 1.0, 1e-10, 1e-38]), st.floats(0, 2)),
 )
+@example(rows=[(0.0, 1.0), (0.0, 0.7)], eps=5e-324)
+@example(rows=[(0.0, 1.0)] * 20, eps=3e-308)
 @settings(max_examples=150, deadline=None)
 def test_settled_images_are_exactly_in_ball_and_box(
     norm: Norm, dtype: torch.dtype, rows: list[tuple[float, float]], eps: float

@@ -227,10 +227,10 @@ def _shrunk(delta: Tensor, radius: Tensor, norm: Norm) -> Tensor:
         return torch.minimum(delta, radius).maximum(-radius)
     size = length(delta, norm)[:, None]
     slack = 1e-15 * delta.shape[1] ** 0.5
-    longer = size > radius * (1 - slack / 2)
-    if not longer.any():
+    if not (longer := size > radius * (1 - slack / 2)).any():
         return delta
-    return delta * torch.where(longer, radius * (1 - slack) / size.clamp_min(_tiny(size)), 1.0)
+    within = radius.masked_fill(radius < 1e-290, 0) * (1 - slack)  # where values have few digits, they may round up
+    return delta * torch.where(longer, within / size.clamp_min(_tiny(size)), 1.0)
 
 
 def _project(points: Tensor, origins: Tensor, radius: Tensor, norm: Norm, out: Tensor) -> None:
