@@ -87,7 +87,7 @@ def test_the_smallest_size_that_is_nearly_the_fastest_is_taken(monkeypatch: pyte
     assert size == 256  # of a batch's time, 65 % is overhead at 16, 19 % at 128, 11 % at 256
     assert clock.batches[-1] == 250  # and is used from then on
     assert found(monkeypatch, lambda n: 1e-6 + 1e-4 * n, [1000] * 20)[0] == 16
-    assert found(monkeypatch, lambda n: 1.5e-4 + 1e-4 * n, [1000] * 20)[0] == 32
+    assert found(monkeypatch, lambda n: 8e-5 + 1e-4 * n, [1000] * 20)[0] == 32
 
 
 def test_a_size_that_leaves_the_cache_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +136,12 @@ def test_a_slow_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = {3, 9}  # the first measurement of one size and the second of another are five times too slow
     size, _ = found(monkeypatch, lambda n: (3e-3 + 1e-4 * n) * (5 if next(count) in bad else 1), [1000] * 20)
     assert size == 256
+
+
+def test_small_batches_that_are_slow_do_not_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = iter([3.0, 3.0])
+    size, _ = found(monkeypatch, lambda n: (1e-2 + 1e-4 * n) * (next(slow, 1.0) if n > 64 else 1), [119] * 40)
+    assert size == 128  # 16 does a quarter of its images a second
 
 
 def test_sizes_that_no_pool_fills_do_not_keep_the_others_from_being_tried_again(
@@ -217,7 +223,7 @@ def test_other_errors_pass_through_at_once(error: Exception) -> None:
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize(("factor", "last"), [(0.4, True), (0.97, False), (2.0, False)])
+@pytest.mark.parametrize(("factor", "last"), [(0.4, True), (0.98, False), (2.0, False)])
 def test_channels_come_last_where_that_is_clearly_faster(
     monkeypatch: pytest.MonkeyPatch, factor: float, last: bool
 ) -> None:
@@ -233,6 +239,17 @@ def test_channels_come_last_where_that_is_clearly_faster(
     assert set(clock.lasts) == {last}
     sizes.run("forward", 512, CPU, clock.work)  # nothing to choose from
     assert clock.lasts[-1] is False
+
+
+@pytest.mark.parametrize("pool", [64, 81, 88, 100, 175])
+def test_pools_that_are_cut_into_parts_of_batches_tell_the_layout_too(
+    monkeypatch: pytest.MonkeyPatch, pool: int
+) -> None:
+    clock, sizes = Clock(lambda n: 1e-3 + 1e-4 * n, 0.4), Batching()
+    monkeypatch.setattr(batching, "time", clock)
+    for _ in range(300):
+        sizes.run("forward", pool, CPU, clock.work, spatial=True)
+    assert sizes.sizes.channels_last == ("forward",)
 
 
 def test_a_size_that_was_asked_for_leaves_images_as_they_come() -> None:

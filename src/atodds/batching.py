@@ -4,6 +4,7 @@ halved when memory runs out.
 
 import gc
 import logging
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,10 +20,11 @@ Kind = Literal["forward", "gradient"]
 
 SMALLEST, LARGEST = 16, {"cpu": 256}
 LARGEST_ELSEWHERE = 4096
-ROUNDS = 3
+ROUNDS, MOST, TIMED = 3, 30, 0.25
+"""A size is tried so many times at least and at most, and in between until it has been timed for so many seconds."""
 LONG = 1.0
 """A batch that takes longer than this many seconds is large enough."""
-NEARLY = 0.95
+NEARLY = 0.97
 """A smaller batch is taken when it does this share of the fastest one's images a second."""
 ENOUGH = 0.75
 """A batch that is filled to this share is timed for a full one."""
@@ -43,26 +45,46 @@ class BatchSizes:
 
 
 @dataclass
+class _Rates:
+    """Images a second in each try, and the seconds of all: now and then a batch is much slower or faster than usual."""
+
+    each: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, images: int, seconds: float) -> None:
+        self.each.append(images / max(seconds, 1e-9))
+        self.seconds += seconds
+
+    @property
+    def usual(self) -> float:
+        return statistics.median(self.each)
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are enough tries to tell."""
+        return len(self.each) >= (ROUNDS if self.seconds >= TIMED else MOST)
+
+
+@dataclass
 class _Search:
-    """Tries batches of 16, 32, ... in rounds, so that a machine that others use too slows all of them alike; then takes
-    the smallest that is nearly as fast as the fastest. The first batch of all only warms the model up, a batch that is
-    twice much slower than the fastest is the largest, and so is one that takes long. A size that no pool has filled is
-    not tried."""
+    """Tries batches of 16, 32, ... in rounds, so that a machine that others use too slows all of them alike, the more
+    often the shorter they are; then takes the smallest that is nearly as fast as the fastest. The first batch of all only warms the model up, a batch that is
+    larger than the best and twice much slower is the largest, and so is one that takes long. A size that no pool has
+    filled is not tried."""
 
     limit: int = LARGEST_ELSEWHERE
     size: int = SMALLEST
     settled: bool = False
-    tries: dict[int, int] = field(default_factory=dict)
-    rates: dict[int, float] = field(default_factory=dict)
+    rates: dict[int, "_Rates"] = field(default_factory=dict)
     warm: bool = False
 
     def trial(self, images: int) -> int | None:
         """The size whose turn it is, of those that batches of so many images in all fill."""
         if self.settled:
             return None
-        open_ = [size for size in self._sizes() if self.tries.get(size, 0) < ROUNDS]
+        open_ = [size for size in self._sizes() if not self._of(size).enough]
         filled = [size for size in open_ if _largest(images, size, SLACK) >= ENOUGH * size]
-        return min(filled, key=lambda size: (self.tries.get(size, 0), size), default=None)
+        return min(filled, key=lambda size: (len(self._of(size).each), size), default=None)
 
     def record(self, size: int, images: int, seconds: float) -> None:
         """The time of a batch of nearly that size."""
@@ -70,13 +92,16 @@ class _Search:
             self.warm = True
             self.limit = size if seconds > LONG else self.limit
             return
-        self.tries[size] = self.tries.get(size, 0) + 1
-        self.rates[size] = max(self.rates.get(size, 0.0), images / max(seconds, 1e-9))
-        poor = self.tries[size] > 1 and self.rates[size] < WORTHWHILE * max(self.rates.values())
+        rates = self.rates.setdefault(size, _Rates())
+        rates.add(images, seconds)
+        poor = size > self.best and len(rates.each) > 1 and rates.usual < WORTHWHILE * self.rates[self.best].usual
         if seconds > LONG or poor:  # once is an accident
             self.limit = min(self.limit, size)
-        if all(self.tries.get(size, 0) >= ROUNDS for size in self._sizes()):
+        if all(self._of(size).enough for size in self._sizes()):
             self.settle(self.best)
+
+    def _of(self, size: int) -> "_Rates":
+        return self.rates.get(size, _Rates())
 
     def _sizes(self) -> list[int]:
         sizes = [SMALLEST]
@@ -89,8 +114,8 @@ class _Search:
         """The smallest size that is nearly as fast as the fastest so far."""
         if self.settled or not self.rates:
             return self.size
-        fastest = max(self.rates.values())
-        return min(size for size, rate in self.rates.items() if rate >= NEARLY * fastest)
+        fastest = max(rates.usual for rates in self.rates.values())
+        return min(size for size, rates in self.rates.items() if rates.usual >= NEARLY * fastest)
 
     def settle(self, size: int) -> None:
         self.size, self.settled = size, True
@@ -109,18 +134,23 @@ class _Layout:
 
     settled: bool = False
     last: bool = False
-    rates: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    warm: set[bool] = field(default_factory=set)
+    rates: dict[bool, _Rates] = field(default_factory=lambda: {False: _Rates(), True: _Rates()})
 
     @property
     def turn(self) -> bool:
         """Whether channels come last in the next batch."""
-        return self.last if self.settled else len(self.rates[True]) < len(self.rates[False])
+        if self.settled or False not in self.warm:
+            return self.last
+        return True not in self.warm or len(self.rates[True].each) < len(self.rates[False].each)
 
     def record(self, images: int, seconds: float) -> None:
-        self.rates[self.turn].append(images / max(seconds, 1e-9))
-        if all(len(rates) > ROUNDS for rates in self.rates.values()):
-            usual, last = (max(self.rates[way][1:]) for way in (False, True))
-            self.settle(last=usual < NEARLY * last)
+        if (turn := self.turn) not in self.warm:
+            self.warm.add(turn)
+            return
+        self.rates[turn].add(images, seconds)
+        if all(rates.enough for rates in self.rates.values()):
+            self.settle(last=self.rates[False].usual < NEARLY * self.rates[True].usual)
 
     def settle(self, *, last: bool) -> None:
         self.last, self.settled = last, True
@@ -209,7 +239,7 @@ class Batching:
         work: Callable[[slice, bool], None],
     ) -> bool:
         images = batch.stop - batch.start
-        tried = not layout.settled and trial is None and images >= ENOUGH * search.best
+        tried = not layout.settled and trial is None and 2 * images >= search.best
         timed = trial is not None or tried
         last = layout.turn if tried or layout.settled else False
         if timed:
