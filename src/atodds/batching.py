@@ -46,18 +46,17 @@ class BatchSizes:
 
 @dataclass
 class _Rates:
-    """Images a second in each try, and the seconds of all: now and then a batch is much slower or faster than usual."""
+    """Images a second in each try and in the middle of them, and the seconds of all: now and then a batch is much slower
+    or faster than usual."""
 
     each: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    usual: float = 0.0
 
     def add(self, images: int, seconds: float) -> None:
         self.each.append(images / max(seconds, 1e-9))
         self.seconds += seconds
-
-    @property
-    def usual(self) -> float:
-        return statistics.median(self.each)
+        self.usual = statistics.median(self.each)
 
     @property
     def enough(self) -> bool:
@@ -67,15 +66,15 @@ class _Rates:
 
 @dataclass
 class _Search:
-    """Tries batches of 16, 32, ... in rounds, so that a machine that others use too slows all of them alike, the more
-    often the shorter they are; then takes the smallest that is nearly as fast as the fastest. The first batch of all only warms the model up, a batch that is
-    larger than the best and twice much slower is the largest, and so is one that takes long. A size that no pool has
-    filled is not tried."""
+    """Tries batches of 16, 32, ... in rounds, so that a machine that others use too slows all of them alike, and the
+    more often the shorter they are; then takes the smallest that is nearly as fast as the fastest. The first batch of
+    all only warms the model up. A batch above the best that is much slower in two tries is the largest, and so is one
+    that takes long. A size that no pool has filled is not tried."""
 
     limit: int = LARGEST_ELSEWHERE
     size: int = SMALLEST
     settled: bool = False
-    rates: dict[int, "_Rates"] = field(default_factory=dict)
+    rates: dict[int, _Rates] = field(default_factory=dict)
     warm: bool = False
 
     def trial(self, images: int) -> int | None:
@@ -100,7 +99,7 @@ class _Search:
         if all(self._of(size).enough for size in self._sizes()):
             self.settle(self.best)
 
-    def _of(self, size: int) -> "_Rates":
+    def _of(self, size: int) -> _Rates:
         return self.rates.get(size, _Rates())
 
     def _sizes(self) -> list[int]:
