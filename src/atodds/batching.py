@@ -46,8 +46,8 @@ class BatchSizes:
 
 @dataclass
 class _Rates:
-    """Images a second in each try and in the middle of them, and the seconds of all: now and then a batch is much slower
-    or faster than usual."""
+    """Images a second in each try, and in the middle of them, and the seconds of all: now and then a batch is much
+    slower or faster than usual."""
 
     each: list[float] = field(default_factory=list)
     seconds: float = 0.0
