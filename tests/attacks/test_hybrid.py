@@ -86,28 +86,69 @@ def test_passes_are_as_many_as_promised(norm: Norm, more: int) -> None:
     oracle, threat = Oracle(model), Threat(norm, RADII[norm] / 9)  # fools none
     hybrid(
         oracle, images, labels, threat, ids=ids, rounds=3, restarts=2, steps=10, queries=7, worth=0.0, near=1.0,
-        class_steps=5,
+        gradients=5,
     )  # fmt: skip
     assert int(oracle.passes().backwards.max()) == 2 * 3 * 10
     assert int(oracle.passes().forwards.max()) == 1 + 2 * 3 * (10 + 7 + more) - 5  # two windows in the first round
 
 
-def test_where_gradients_lead_there_is_one_round_and_then_other_classes() -> None:
-    """On a linear model Auto-PGD ends in the best corner of the ball, which no window moves."""
+def flat(away: float) -> nn.Module:
+    """A linear model of three classes, whose nearest boundary is as far as that in linf from a grey image."""
     draw = torch.Generator().manual_seed(5)
-    linear = nn.Linear(64, 2, dtype=torch.float64)
+    linear = nn.Linear(64, 3, dtype=torch.float64)
     with torch.no_grad():
-        weights = torch.randn(64, generator=draw, dtype=torch.float64)
-        linear.weight.copy_(torch.stack([weights, -weights]))
-        linear.bias.copy_(torch.tensor([50.0, 0.0]))
+        linear.weight.copy_(torch.randn((3, 64), generator=draw, dtype=torch.float64))
+        lead = linear.weight[0] - linear.weight[1:]
+        linear.bias.copy_(torch.cat([torch.zeros(1), away * lead.abs().sum(1) * -1 + lead.sum(1) / 2]))
+    return nn.Sequential(nn.Flatten(), linear)
+
+
+def test_where_gradients_lead_there_is_one_round_and_then_the_search_along_the_boundary() -> None:
+    """On a linear model Auto-PGD ends in the best corner of the ball, which no window moves."""
     images, labels, ids = pool()
-    oracle = Oracle(nn.Sequential(nn.Flatten(), linear))
-    hybrid(oracle, images, labels, Threat("linf", 0.05), ids=ids, steps=30, queries=9, class_steps=11)
-    assert set(oracle.passes().backwards.tolist()) == {30 + 11}
-    assert set(oracle.passes().forwards.tolist()) == {1 + 30 + 3 + 2 + 11 + 1}
+    oracle = Oracle(flat(0.2))
+    hybrid(oracle, images, labels, Threat("linf", 0.05), ids=ids, steps=30, queries=9, gradients=20)
+    assert set(oracle.passes().forwards.tolist()) == {1 + 30 + 3 + 2 + 20}
+    backwards = oracle.passes().backwards
+    assert int(backwards.min()) > 30 + 15  # each of its runs ends with a look that needs no gradient
+    assert int(backwards.max()) < 30 + 20
     oracle = Oracle(Stairs())
     hybrid(oracle, images, labels, Threat("linf", RADII["linf"] / 5), ids=ids, steps=30, queries=9)
     assert float(oracle.passes().backwards.double().mean()) > 3 * 30
+
+
+class Pit(nn.Module):
+    """Two wrong classes: towards the first the climb is steep and ends short of fooling, the second fools."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = images.flatten(1) - 0.5
+        near, far = values[:, :32].mean(1), values[:, 32:].mean(1)
+        first = (20 * near).tanh() * 0.9 - 1
+        second = 10 * far - 1.0
+        return torch.stack([torch.zeros_like(near), first, second], 1)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_class_that_the_climb_passes_by_is_found_along_the_boundary(norm: Norm) -> None:
+    """In the ball of radius r = 0.12 in linf, the second class is ahead where `far` is 0.1; Auto-PGD on the margin
+    heads for the first, which never is."""
+    images = torch.full((4, *SHAPE), 0.5, dtype=torch.float64)
+    labels, radius = torch.zeros(4, dtype=torch.int64), {"linf": 0.12, "l2": 0.12 * 32**0.5, "l1": 0.12 * 32}[norm]
+    found = hybrid(Pit(), images, labels, Threat(norm, radius), rounds=1, restarts=1, steps=5, queries=3, worth=1.0)
+    assert bool((margins(Pit(), found, labels) > 0).all())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_is_found_outside_the_ball_is_not_proposed(norm: Norm) -> None:
+    """The proposal that is left comes closer to fooling than the image of the search, drawn back into the ball."""
+    model, (images, labels, ids) = curved(), pool()
+    threat = Threat(norm, RADII[norm] / 50)
+    labels = model(images).argmax(1)
+    short = hybrid(model, images, labels, threat, ids=ids, rounds=1, restarts=1, gradients=1)
+    longer = hybrid(model, images, labels, threat, ids=ids, rounds=1, restarts=1, gradients=60)
+    stands = margins(model, longer, labels) <= 0
+    assert bool(stands.any())
+    assert bool((short - longer)[stands].abs().max() < 1e-12)
 
 
 def test_only_images_that_are_near_start_again() -> None:

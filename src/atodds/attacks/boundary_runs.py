@@ -68,10 +68,10 @@ class Field:
         """The images for which it makes sense to go on."""
         return (self.best > self.goal[:, None]).all(1).nonzero()[:, 0]
 
-    def propose(self, pool: Pool) -> None:
-        """The closest fooling points."""
+    def propose(self, pool: Pool, *, near: bool) -> None:
+        """The closest fooling points, or only those that are near enough."""
         best, slots = self.nearest()
-        at = best.isfinite().nonzero()[:, 0]
+        at = (best <= self.goal if near else best.isfinite()).nonzero()[:, 0]
         pool.keep(self.rows[at], self.points[at, slots[at]].view(-1, *pool.images.shape[1:]), fooled=True)
 
 
@@ -229,7 +229,7 @@ class _Runs:
 
 def _slack(logits: Tensor) -> Tensor:
     """(n,) by how much a class must lead to lead in any batch: logits are summed in another order there."""
-    return logits.amax(1).abs().nan_to_num(0, 0, 0) * (_SURE * torch.finfo(logits.dtype).eps)
+    return logits.nan_to_num(0, 0, 0).abs().amax(1) * (_SURE * torch.finfo(logits.dtype).eps)
 
 
 def _ahead(targets: Tensor, softness: Tensor) -> Objective:

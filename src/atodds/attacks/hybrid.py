@@ -1,10 +1,11 @@
-"""Auto-PGD and Square in turn, each from where the other has come; and more of Auto-PGD where Square is of no help.
+"""Auto-PGD and Square in turn, each from where the other has come; and where Square is of no help, a search along the
+boundary for the closest fooling image.
 
 Where gradients mislead, Auto-PGD comes to rest early; Square, which asks for no gradient, leaves that place within a
 few windows, and then gradients lead on from there. So a few hundred passes find what Square alone takes thousands for.
-Where gradients lead, Square finds next to nothing after Auto-PGD, and passes are better spent on other classes. Both
-are of AutoAttack (Croce & Hein, ICML 2020; Square: Andriushchenko et al., ECCV 2020); that they take turns, and that
-each image goes its own way, is this project's own.
+Where gradients lead, Square finds next to nothing after Auto-PGD, and passes are better spent on `minimum_norm`, which
+goes towards several classes and does not care how large the ball is. Auto-PGD and Square are of AutoAttack (Croce &
+Hein, ICML 2020; Square: Andriushchenko et al., ECCV 2020); the rest is this project's own.
 """
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from atodds.attacks import losses
 from atodds.attacks.auto_pgd import climb, nowhere
+from atodds.attacks.minimum_norm import approach
 from atodds.attacks.pool import Balls, Pool, opened, positive
 from atodds.attacks.square import halvings, search
 from atodds.errors import ArgumentError
@@ -28,23 +30,23 @@ def hybrid(
     targets: Tensor | None = None,
     ids: Tensor | None = None,
     seed: int = 0,
-    rounds: int = 12,
+    rounds: int = 6,
     restarts: int = 3,
-    steps: int = 20,
-    queries: int = 120,
+    steps: int = 30,
+    queries: int = 180,
     p_init: float = 0.05,
-    worth: float = 0.02,
-    near: float = 0.25,
-    classes: int = 6,
-    class_steps: int = 50,
+    worth: float = 0.04,
+    near: float = 0.15,
+    gradients: int = 100,
+    classes: int = 9,
 ) -> Tensor:
-    """Auto-PGD and Square in turn, on the margin, each from the best point so far, from several random starts. An image
-    that Square hardly brings closer in the very first round goes on to Auto-PGD towards other classes instead; one that
-    it does not help later ends that start. An image leaves as soon as it is fooled.
+    """Auto-PGD and Square in turn, on the margin, each from the best point so far, from several random starts. For an
+    image that Square hardly brings closer in the very first round, the closest fooling image is looked for instead, as
+    `minimum_norm` does; one that Square does not help later ends that start. An image leaves as soon as it is fooled.
 
     Passes an image, restart and round, at most: `steps` gradients, and `queries` + 2 more forward passes, in l1 two
-    more; in the very first round a third of the `queries`. In the place of all rounds but that one, `class_steps`
-    gradients and a forward pass for each class, in l1 two more. One forward pass at the beginning.
+    more; in the very first round a third of the `queries`. In the place of all rounds but that one, at most `gradients`
+    passes forward and backward. One forward pass at the beginning.
 
     Args:
         model: images in [0, 1] -> logits, or an oracle.
@@ -63,9 +65,9 @@ def hybrid(
             in `square`.
         worth: the share of its margin that Square must win back in a round for an image to have another.
         near: the share of its margin at the image itself that an image may have kept where it is near to being fooled.
-        classes: how many classes are tried where it does not, the most likely wrong ones at the image; or the target.
-        class_steps: gradients of Auto-PGD towards each of them, at most; on the targeted DLR loss, and on the margin
-            where there are fewer than 4 classes.
+        gradients: the budget of the search for the closest fooling image.
+        classes: how many wrong classes it looks at, the most likely ones at the image: of 10 classes, all; or the
+            target.
 
     Returns:
         (N, C, H, W) images in ball and box: one that fools where one was found, else the one that comes closest to it.
@@ -73,9 +75,7 @@ def hybrid(
     Raises:
         ArgumentError: bad images, labels, targets or settings.
     """
-    positive(
-        rounds=rounds, restarts=restarts, steps=steps, queries=queries, classes=classes, class_steps=class_steps
-    )  # fmt: skip
+    positive(rounds=rounds, restarts=restarts, steps=steps, queries=queries, gradients=gradients, classes=classes)
     if not 0 < p_init <= 1:
         raise ArgumentError("p_init", p_init, "not a share of an image", "Give a number above 0, and 1 at most.")
     for name, share in (("worth", worth), ("near", near)):
@@ -97,11 +97,8 @@ def hybrid(
             worse = ~pool.found[rows] & (reached[rows] < height)
             pool.keep(rows[worse], points[worse], fooled=False)
             reached[rows] = torch.maximum(reached[rows], height)
-        ranks = wrong[:, :classes] if pool.targets is None else pool.targets[:, None]
-        for rank, aim in enumerate(ranks.unbind(1)):
-            towards = losses.objective("dlr" if wrong.shape[1] > 2 else "margin", pool.labels, aim)
-            rows = (led & ~pool.found).nonzero()[:, 0]
-            climb(pool, rows, towards, reached, class_steps, seed=seed, draw=1 + rank)
+        ranked = wrong[:, :classes] if pool.targets is None else pool.targets[:, None]
+        approach(pool, (led & ~pool.found).nonzero()[:, 0], ranked, gradients, seed=seed, near=True)
         return pool.settled(images)
 
 

@@ -62,12 +62,26 @@ def minimum_norm(
         ranked = pool.wrong_classes()
         if pool.targets is not None:
             ranked = pool.targets[:, None]
-        plan = _Plan.of(gradients, min(classes, ranked.shape[1]))
-        rows = (~pool.found & (pool.eps > 0)).nonzero()[:, 0]
-        most = max(1, _VALUES // (pool.images[0].numel() * max(plan.runs + 1, plan.looked)))
-        for part in rows.split(most) if len(rows) else ():
-            _search(pool, part, ranked[part, : plan.looked], plan, seed)
+        approach(pool, pool.left(), ranked[:, :classes], gradients, seed=seed)
         return pool.settled(images)
+
+
+def approach(pool: Pool, rows: Tensor, ranked: Tensor, gradients: int, *, seed: int, near: bool = False) -> None:
+    """The search for some images: the closest fooling images are proposed.
+
+    Args:
+        pool: of all images.
+        rows: (n,) of the images to search for.
+        ranked: (N, C) the classes to look at, of all images of the pool.
+        gradients: the budget of an image.
+        seed: decides the random starts, with the ids.
+        near: propose only what lies in the image's ball, and leave the other proposals as they are.
+    """
+    plan = _Plan.of(gradients, ranked.shape[1])
+    rows = rows[pool.eps[rows] > 0]
+    most = max(1, _VALUES // (pool.images[0].numel() * max(plan.runs + 1, plan.looked)))
+    for part in rows.split(most) if len(rows) else ():
+        _search(pool, part, ranked[part, : plan.looked], plan, seed, near=near)
 
 
 _VALUES = 2**26
@@ -121,7 +135,7 @@ def _divided(size: int, runs: int) -> tuple[int, int, int]:
     return survey, second, size - survey * runs - second * 2
 
 
-def _search(pool: Pool, rows: Tensor, classes: Tensor, plan: _Plan, seed: int) -> None:
+def _search(pool: Pool, rows: Tensor, classes: Tensor, plan: _Plan, seed: int, *, near: bool) -> None:
     """Spend the budget on the images at these rows of the pool, and propose what is found."""
     classes = _by_distance(pool, rows, classes)
     field = Field.of(pool, rows, plan.runs + 1)
@@ -137,7 +151,7 @@ def _search(pool: Pool, rows: Tensor, classes: Tensor, plan: _Plan, seed: int) -
         for steps, heats in ((second, (hot, warm)), (last, (cool,))):
             slots = field.best.argsort(dim=1, stable=True)[:, : len(heats)]
             go(pool, field, Round(slots, None, heats, steps), seed=seed)
-    field.propose(pool)
+    field.propose(pool, near=near)
 
 
 def _visits(number: int, plan: _Plan) -> list[tuple[int, int | None]]:

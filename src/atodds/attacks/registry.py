@@ -92,8 +92,8 @@ def _times(settings: Mapping[str, Setting], *names: str) -> int:
 def _passes_of_hybrid(settings: Mapping[str, Setting]) -> int:
     turn = 2 * _int(settings, "steps") + _int(settings, "queries") + 4
     first = turn - _int(settings, "queries") + first_queries(_int(settings, "queries"))
-    classes = _int(settings, "classes") * (2 * _int(settings, "class_steps") + 3)
-    return 1 + first + max((_int(settings, "rounds") * _int(settings, "restarts") - 1) * turn, classes)
+    more = (_int(settings, "rounds") * _int(settings, "restarts") - 1) * turn
+    return 1 + first + max(more, 2 * _int(settings, "gradients"))
 
 
 ATTACKS: dict[str, Attack] = {
@@ -137,7 +137,7 @@ ATTACKS: dict[str, Attack] = {
         Attack(
             "hybrid",
             hybrid,
-            2,
+            3,
             _passes_of_hybrid,
             nested=True,
         ),
@@ -166,7 +166,7 @@ ATTACKS: dict[str, Attack] = {
             ("linf",),
             minimum_norm=True,
         ),
-        Attack("minimum_norm", minimum_norm, 1, lambda s: 2 * _int(s, "gradients") + 1, minimum_norm=True),
+        Attack("minimum_norm", minimum_norm, 2, lambda s: 2 * _int(s, "gradients") + 1, minimum_norm=True),
     )
 }
 
@@ -177,7 +177,7 @@ PRESETS: dict[str, str] = {
     "plus": "auto_pgd(restarts=5),auto_pgd(loss={dlr},restarts=5),fab(restarts=5),square,"
     "auto_pgd_targeted(loss={targeted}),fab_targeted",
     "rand": "auto_pgd,auto_pgd(loss={dlr})",
-    "quick": "auto_pgd(steps=60),hybrid",
+    "quick": "auto_pgd,hybrid",
 }
 """Names for lists of attacks: "standard", "plus" and "rand" are those of AutoAttack (Croce & Hein, 2020)."""
 
