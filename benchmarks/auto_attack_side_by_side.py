@@ -11,7 +11,8 @@ it and the proposal does not fool it, or is not in the ball (with a tolerance of
 
 torchattacks' AutoAttack gives its attacks 10 steps, where AutoAttack means 100, and stretches Square's schedule over
 the queries, where AutoAttack does not. So it takes part twice: with 100 steps and the plain schedule, which is the
-budget of `standard`, and as shipped.
+budget of `standard`, and as shipped. With --bfloat16, atodds takes part once more with attacks in bfloat16, whose
+fooling images are confirmed in float32; what it returns is judged in float32 like everything else.
 
 The contenders of a round take turns of a fraction of a second, each in a thread of which one runs at a time, so that
 what else happens on the machine slows all of them alike. At the end of its turn, and not on its time, the calls that it
@@ -42,7 +43,7 @@ import atodds
 from atodds import norms
 from atodds.attacks import ensemble
 from atodds.data.images import ImageSet
-from atodds.oracle import Oracle
+from atodds.oracle import Oracle, Precision
 from atodds.threat import SLACK, Threat, parse_eps_list
 from side_by_side import factory, machine, options, table
 from taking_turns import Meter, Record, Ring, together
@@ -50,8 +51,9 @@ from taking_turns import Meter, Record, Ring, together
 TOLERANCE = 1e-4
 BATCH, STEPS = 256, 100
 OURS, PEER, SHIPPED, CURVE = "atodds", f"torchattacks, {STEPS} steps", "torchattacks as shipped", "atodds, all eps"
+REDUCED = "atodds, bfloat16"
 
-SLICES = {OURS: 0.25, PEER: 0.5, SHIPPED: 0.25, CURVE: 0.5}
+SLICES = {OURS: 0.25, REDUCED: 0.25, PEER: 0.5, SHIPPED: 0.25, CURVE: 0.5}
 """Seconds of a turn: about what each takes of the whole, so that all are at work until the end."""
 
 
@@ -90,9 +92,9 @@ Call = Callable[[nn.Module, Bench, Threat, int], Tensor]
 """(model, bench, threat, seed) -> proposals."""
 
 
-def _ours(model: nn.Module, bench: Bench, threat: Threat, seed: int) -> Tensor:
-    ids = torch.from_numpy(bench.every.ids)
-    return ensemble(Oracle(model), bench.images, bench.labels, threat, attacks="standard", ids=ids, seed=seed)
+def _ours(model: nn.Module, bench: Bench, threat: Threat, seed: int, *, precision: Precision | None) -> Tensor:
+    ids, oracle = torch.from_numpy(bench.every.ids), Oracle(model, precision=precision)
+    return ensemble(oracle, bench.images, bench.labels, threat, attacks="standard", ids=ids, seed=seed)
 
 
 def _peer(model: nn.Module, bench: Bench, threat: Threat, seed: int, *, steps: int | None) -> Tensor:
@@ -107,7 +109,12 @@ def _peer(model: nn.Module, bench: Bench, threat: Threat, seed: int, *, steps: i
     return proposals
 
 
-CONTENDERS: Mapping[str, Call] = {OURS: _ours, PEER: partial(_peer, steps=STEPS), SHIPPED: partial(_peer, steps=None)}
+CONTENDERS: Mapping[str, Call] = {
+    OURS: partial(_ours, precision=None),
+    REDUCED: partial(_ours, precision="bfloat16"),
+    PEER: partial(_peer, steps=STEPS),
+    SHIPPED: partial(_peer, steps=None),
+}
 
 
 def contest(names: Sequence[str], bench: Bench, threat: Threat, seed: int, *, bare: bool) -> Record:
@@ -179,7 +186,7 @@ class Log:
 
 def points(bench: Bench, log: Log, threats: Mapping[str, Threat], given: argparse.Namespace) -> None:
     """Prints the table of each ball."""
-    names = [OURS, PEER] + [SHIPPED] * given.shipped
+    names = [OURS, PEER] + [SHIPPED] * given.shipped + [REDUCED] * given.bfloat16
     for text, threat in threats.items():
         records = []
         for turn in range(given.rounds):
@@ -294,6 +301,7 @@ def main() -> None:
     parser.add_argument("--linf", default="", help="budgets, comma-separated")
     parser.add_argument("--l2", default="", help="budgets, comma-separated")
     parser.add_argument("--shipped", action="store_true", help="torchattacks with its own 10 steps takes part too")
+    parser.add_argument("--bfloat16", action="store_true", help="atodds takes part with attacks in bfloat16 too")
     parser.add_argument("--curve", default="", help="budgets in l-inf to decide at once, beside separate runs")
     parser.add_argument("--curve-peer-rounds", type=int, default=1, help="rounds of the separate runs")
     parser.add_argument("--no-bare", action="store_true", help="leave the bare passes out")
