@@ -177,7 +177,7 @@ PRESETS: dict[str, str] = {
     "plus": "auto_pgd(restarts=5),auto_pgd(loss={dlr},restarts=5),fab(restarts=5),square,"
     "auto_pgd_targeted(loss={targeted}),fab_targeted",
     "rand": "auto_pgd,auto_pgd(loss={dlr})",
-    "quick": "auto_pgd,hybrid",
+    "quick": "auto_pgd,hybrid(gradients={gradients})",
 }
 """Names for lists of attacks: "standard", "plus" and "rand" are those of AutoAttack (Croce & Hein, 2020)."""
 
@@ -322,6 +322,7 @@ def _expanded(piece: str, norm: Norm, classes: int | None) -> list[Spec]:
         "targeted": "margin" if few else None,
         "restarts": 5 if norm == "l1" else 1,
         "targets": 5 if norm == "l1" else 9,
+        "gradients": 200 if norm == "l1" else 100,
     }
     return [_spec(part) for part in split(PRESETS[piece].format(**blanks))]
 
