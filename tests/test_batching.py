@@ -108,12 +108,18 @@ def test_the_first_pass_of_all_is_not_counted(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_pools_that_are_hardly_larger_than_a_batch_go_through_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    size, clock = found(monkeypatch, lambda n: 3e-3 + 1e-4 * n, [71] * 20)
+    size, clock = found(monkeypatch, lambda n: 3e-3 + 1e-4 * n, [71] * 200)
     assert size == 64  # which two batches of 36 would have said nothing about
     assert clock.batches[-1] == 71
     assert cut(Batching(BatchSizes(64, 64)), 80) == [80]
     assert cut(Batching(BatchSizes(64, 64)), 81) == [41, 40]
     assert cut(Batching(64), 71) == [36, 35]  # what was asked for is never exceeded
+
+
+@pytest.mark.parametrize("pool", [80, 81, 87, 95, 96, 128, 160])
+def test_a_pool_goes_through_at_once_where_that_is_faster(monkeypatch: pytest.MonkeyPatch, pool: int) -> None:
+    _, clock = found(monkeypatch, lambda n: 1e-2 + 1e-4 * n, [pool] * 200)
+    assert clock.batches[-1] == pool
 
 
 def test_the_work_of_others_on_the_machine_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

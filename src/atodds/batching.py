@@ -26,8 +26,9 @@ LONG = 1.0
 """A batch that takes longer than this many seconds is large enough."""
 NEARLY = 0.97
 """A smaller batch is taken when it does this share of the fastest one's images a second."""
-ENOUGH = 0.75
-"""A batch that is filled to this share is timed for a full one."""
+ENOUGH = 0.625
+"""A batch that is filled to this share is timed for a full one: half of SLACK, so that a pool that is too large for one
+batch of a size tries the next."""
 SLACK = 1.25
 """A pool that is no larger than this many batches of the size that was found goes through at once."""
 WORTHWHILE = 0.5
