@@ -172,11 +172,15 @@ def test_every_pass_over_a_random_model_is_counted(brightness: nn.Module, greys:
 
 
 class Watched(nn.Module):
-    """Counts the passes that ran in reduced precision, and those that did not."""
+    """Counts the passes that ran in reduced precision, and those that did not. No image within reach fools it, so none
+    leaves early."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 2)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.tensor([[0.01], [-0.01]]).expand(2, 4))
+            self.layer.bias.copy_(torch.tensor([1.0, 0.0]))
         self._reduced = [0, 0]
 
     def forward(self, images: Tensor) -> Tensor:
