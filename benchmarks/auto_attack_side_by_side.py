@@ -17,8 +17,9 @@ fooling images are confirmed in float32; what it returns is judged in float32 li
 The contenders of a round take turns of a fraction of a second, each in a thread of which one runs at a time, so that
 what else happens on the machine slows all of them alike. At the end of its turn, and not on its time, the calls that it
 has made to its model are made again with nothing around them: the same batch sizes, logits alone or with a backward
-pass to the images. Seconds over bare passes are the contender's over those. All seconds are the processor's for this
-process: with one thread, what the wall's clock says where nobody else is at work.
+pass to the images. Seconds over bare passes are the contender's over those. Where atodds computes a part of each layer
+for a window of Square, that counts as a whole pass, and a whole one is made again for it. All seconds are the
+processor's for this process: with one thread, what the wall's clock says where nobody else is at work.
 
 Every round is added to the --log file when it is done. The same command again, with the same code, continues there.
 """
@@ -33,6 +34,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -43,10 +45,12 @@ import atodds
 from atodds import norms
 from atodds.attacks import ensemble
 from atodds.data.images import ImageSet
+from atodds.evaluation import runner
+from atodds.incremental import Incremental
 from atodds.oracle import Oracle, Precision
 from atodds.threat import SLACK, Threat, parse_eps_list
 from side_by_side import factory, machine, options, table
-from taking_turns import Meter, Record, Ring, together
+from taking_turns import Meter, Record, Recording, Ring, together
 
 TOLERANCE = 1e-4
 BATCH, STEPS = 256, 100
@@ -88,12 +92,27 @@ class Bench:
         return [int(image) for image in self.every.ids[chosen.numpy()]]
 
 
+class _Told(Oracle):
+    """Tells a `Recording` of the passes that are made in part, and so never come to it."""
+
+    def incremental(self, images: Tensor, ids: Tensor, sides: tuple[int, int]) -> Incremental | None:
+        state = super().incremental(images, ids, sides)
+        if state is not None and isinstance(self.model, Recording):
+            self.model.report(len(ids))
+        return state
+
+    def window_logits(self, state: Incremental, corners: Tensor, windows: Tensor, ids: Tensor) -> Tensor:
+        if isinstance(self.model, Recording):
+            self.model.report(len(ids))
+        return super().window_logits(state, corners, windows, ids)
+
+
 Call = Callable[[nn.Module, Bench, Threat, int], Tensor]
 """(model, bench, threat, seed) -> proposals."""
 
 
 def _ours(model: nn.Module, bench: Bench, threat: Threat, seed: int, *, precision: Precision | None) -> Tensor:
-    ids, oracle = torch.from_numpy(bench.every.ids), Oracle(model, precision=precision)
+    ids, oracle = torch.from_numpy(bench.every.ids), _Told(model, precision=precision)
     return ensemble(oracle, bench.images, bench.labels, threat, attacks="standard", ids=ids, seed=seed)
 
 
@@ -135,7 +154,7 @@ def curve(bench: Bench, norm: str, levels: Sequence[str], seed: int, *, bare: bo
     """`atodds.evaluate` at all budgets at once, audit and all: as `contest`, with what stands at each budget."""
 
     def work(model: nn.Module) -> Record:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, patch.object(runner, "Oracle", _Told):
             run = atodds.evaluate(
                 model, bench.every, norm=norm, eps=list(levels), attacks="standard", out=folder, seed=seed, keep=False,
                 progress=False,
@@ -216,8 +235,9 @@ def _row(name: str, rounds: Sequence[Record], ours: Sequence[Record], images: in
 
 
 def _passes(rounds: Sequence[Record], images: int) -> str:
-    forwards, backwards = (np.mean([done[kind] for done in rounds]) / images for kind in ("forwards", "backwards"))
-    return f"{forwards:.1f} + {backwards:.1f}"
+    kinds = ("forwards", "backwards", "in part")
+    forwards, backwards, in_part = (np.mean([done[kind] for done in rounds]) / images for kind in kinds)
+    return f"{forwards:.1f} + {backwards:.1f}" + (f", {in_part:.1f} in part" if in_part else "")
 
 
 def _told(values: Sequence[float], digits: int = 2) -> str:
@@ -277,7 +297,9 @@ def all_at_once(bench: Bench, log: Log, threats: Mapping[str, Threat], given: ar
 
 
 def _summed(records: Sequence[Record]) -> Record:
-    return {kind: sum(done[kind] for done in records) for kind in ("seconds", "bare", "forwards", "backwards")}
+    return {
+        kind: sum(done[kind] for done in records) for kind in ("seconds", "bare", "forwards", "backwards", "in part")
+    }
 
 
 def _threats(norm: str, budgets: str) -> dict[str, Threat]:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from side_by_side import Counting
 
@@ -21,7 +21,8 @@ Record = dict[str, Any]
 
 
 class Recording(Counting):
-    """Keeps the order of the calls too: of each, how many images it took and how many backward passes followed.
+    """Keeps the order of the calls too: of each, how many images it took and how many backward passes followed. Forward
+    passes that a contender makes in part, from a traced copy of the model, it reports here.
 
     Args:
         model: copied.
@@ -32,6 +33,7 @@ class Recording(Counting):
         super().__init__(model)
         self._rest = rest
         self._calls: list[list[int]] = []
+        self.in_part = 0
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N, C, H, W) in [0, 1].
@@ -39,6 +41,10 @@ class Recording(Counting):
         Raises:
             SystemExit: the model is not in eval mode, so that what comes of it would not count.
         """
+        given: object = images
+        if isinstance(given, fx.Proxy):  # a contender looks at the model's layers, and asks for no answer
+            traced: Tensor = self.model(given)
+            return traced
         if self.training or self.model.training:
             raise SystemExit("A contender asked a model in train mode.")
         self._rest()
@@ -48,6 +54,12 @@ class Recording(Counting):
         if logits.requires_grad:
             logits.register_hook(lambda _: _add_one(call))
         return logits
+
+    def report(self, images: int) -> None:
+        """A forward pass of so many images is made in part: it counts as a whole one."""
+        self._rest()
+        self._calls.append([images, 0])
+        self.in_part += images
 
     @property
     def calls(self) -> list[list[int]]:
@@ -96,7 +108,7 @@ class Meter:
         self, model: nn.Module, images: Tensor, name: str, ring: Ring, slice_: float, *, bare: bool = True
     ) -> None:
         self.images, self.name, self.ring, self.slice = images, name, ring, slice_
-        self.model, self._threads = Recording(model, self._rest), torch.get_num_threads()
+        self.model, self._threads = Recording(model, lambda: self._rest()), torch.get_num_threads()
         self._bare_model = copy.deepcopy(model) if bare else None
         self._seconds = self._wall = self._bare = 0.0
         self._replayed = 0
@@ -116,7 +128,7 @@ class Meter:
         calls = self.model.calls
         passes = {"forwards": sum(n for n, _ in calls), "backwards": sum(n * back for n, back in calls)}
         times = {"seconds": self._seconds, "wall": self._wall, "bare": self._bare}
-        return times | {"calls": len(calls)} | passes | found
+        return times | {"calls": len(calls), "in part": self.model.in_part} | passes | found
 
     def _rest(self) -> None:
         if time.perf_counter() - self._began[1] >= self.slice:

@@ -549,7 +549,7 @@ def test_expectation_over_transformation_averages_and_counts_every_pass() -> Non
 
 @pytest.mark.parametrize("most", [1 << 20, 50, 1])
 def test_counts_stay_exact_over_thousands_of_calls(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atodds.oracle._UNCOUNTED", most)
+    monkeypatch.setattr("atodds.passes._WAITING", most)
     images, oracle = torch.rand(9, 2), Oracle(Function(lambda x: x), batch_size=9)
     draw = torch.Generator().manual_seed(0)
     forwards, backwards = torch.zeros(9, dtype=torch.int64), torch.zeros(9, dtype=torch.int64)
@@ -567,7 +567,7 @@ def test_counts_stay_exact_over_thousands_of_calls(most: int, monkeypatch: pytes
     assert passes.ids.tolist() == list(range(100, 109))
     assert torch.equal(passes.forwards, forwards)
     assert torch.equal(passes.backwards, backwards)
-    assert len(oracle._uncounted.entries) <= 1500 if most > 1000 else len(oracle._uncounted.entries) == 0
+    assert len(oracle._counter._waiting) <= 1500 if most > 1000 else len(oracle._counter._waiting) == 0
 
 
 def test_a_call_that_fails_counts_nothing() -> None:

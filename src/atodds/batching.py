@@ -246,8 +246,8 @@ class Batching:
             if not search.warm:
                 search.limit = LARGEST.get(device.type, LARGEST_ELSEWHERE)
             _wait(device)
-        clock = _clock(device)
-        began = clock()
+        now = clock(device)
+        began = now()
         try:
             work(batch, last)
         except (RuntimeError, MemoryError) as error:
@@ -260,7 +260,7 @@ class Batching:
         else:
             if timed:
                 _wait(device)
-                seconds = clock() - began
+                seconds = now() - began
                 if trial is None:
                     layout.record(images, seconds)
                 else:
@@ -287,7 +287,7 @@ def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
     return any(sign in text for sign in _SIGNS)
 
 
-def _clock(device: torch.device) -> Callable[[], float]:
+def clock(device: torch.device) -> Callable[[], float]:
     """Seconds of this thread where it does all the work: where others use the machine too, the wall's clock is kinder
     to small batches, which end before their time slice does."""
     return time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter

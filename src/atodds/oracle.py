@@ -8,7 +8,7 @@ over random models (expectation over transformation: Athalye et al., "Synthesizi
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, get_args
 
@@ -17,16 +17,18 @@ from torch import Tensor, nn
 
 from atodds.batching import Batching, BatchSizes, Kind
 from atodds.errors import ArgumentError, LogitsError, ModelError
+from atodds.incremental import Incremental, plan
+from atodds.layers import Layers, Pair, take_apart
+from atodds.passes import Counter, Passes
 
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
 Objective = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, K), positions (B,) of the batch in the pool) -> (B,) values to raise."""
 
-_CPU = torch.device("cpu")
 _FORMATS = {False: torch.preserve_format, True: torch.channels_last}
 _FLOAT16_SCALE = 1024.0
-_UNCOUNTED = 1 << 20
-"""Passes are counted an image at a time once this many are waiting: 8 MB of ids, and a sort each million passes."""
+_MAPS = 1 << 30
+"""Bytes of maps that are kept at most, for windows of images."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +38,6 @@ class Gradients:
     gradient: Tensor
     objective: Tensor
     logits: Tensor
-
-
-@dataclass(frozen=True)
-class Passes:
-    """Forward and backward passes that each image took: ids ascending, int64, on the CPU."""
-
-    ids: Tensor
-    forwards: Tensor
-    backwards: Tensor
-
-    def of(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Forward and backward passes of these images, on the CPU; 0 where an image never went through."""
-        ids = ids.cpu()
-        if len(self.ids) == 0:
-            return torch.zeros_like(ids), torch.zeros_like(ids)
-        place = torch.searchsorted(self.ids, ids).clamp_max(len(self.ids) - 1)
-        known = self.ids[place] == ids
-        return self.forwards[place] * known, self.backwards[place] * known
 
 
 class Oracle:
@@ -94,9 +78,10 @@ class Oracle:
             raise ArgumentError("precision", precision, "not a number format that models run in", way_out)
         self.model, self.eot, self.on_passes, self.strict = model, eot, on_passes, strict
         self.batching = batch_size if isinstance(batch_size, Batching) else Batching(batch_size)
-        nobody = torch.zeros(0, dtype=torch.int64, device=_CPU)
-        self._counted, self._uncounted = Passes(nobody, nobody, nobody), _Uncounted()
+        self._counter = Counter()
         self._depth = 0
+        self._apart: Layers | None = None
+        self._whole = eot > 1  # whether every pass must be a whole one: no layer of the model can be computed in part
         self._writes: bool | None = None  # whether the model writes into its input; not known before its first pass
         self.odd_gradients = 0
         """Images whose gradient was NaN or infinite somewhere; those values were taken as 0."""
@@ -223,24 +208,71 @@ class Oracle:
         values, logits = (torch.cat(column) for column in zip(*parts, strict=True))
         return Gradients(slopes[0], values, self._usable(logits))
 
+    def incremental(self, images: Tensor, ids: Tensor, sides: Pair) -> Incremental | None:
+        """The maps of the model's first layers for images in which windows of one size are going to change. One forward
+        pass an image.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            ids: (N,) int64, whom the passes are counted for.
+            sides: height and width of the windows.
+
+        Returns:
+            None where a window leaves too little of a pass out: the model's layers cannot be told apart or mix
+            everything, the maps are too large, or it runs on a GPU, in reduced precision, or averaged over passes.
+        """
+        with self.running(), torch.inference_mode(False), torch.no_grad():
+            if self._whole or self.reduced or self.device.type != "cpu" or images.ndim != 4:
+                return None
+            if self._apart is None:
+                self._apart = take_apart(self.model, images[:1].to(self._own))
+            if self._apart is None:
+                self._whole = True
+                return None
+            chosen = plan(self._apart, sides)
+            if chosen is None or chosen.floats * len(images) * self._own.itemsize > _MAPS:
+                return None
+            state = Incremental.of(self._apart, chosen, images.to(self._own))
+        self._count(ids, 1, 0)
+        return state
+
+    def window_logits(self, state: Incremental, corners: Tensor, windows: Tensor, ids: Tensor) -> Tensor:
+        """Logits of images in which a window has changed, but for rounding; each counts as a forward pass.
+
+        Args:
+            state: the images before.
+            corners: (N, 2) the windows' first rows and columns.
+            windows: (N, C, h, w) their values.
+            ids: (N,) int64, whom the passes are counted for.
+
+        Returns:
+            (N, K), as from `logits`.
+        """
+        with self.running(), torch.inference_mode(False), torch.no_grad():
+            answers = state.answers(corners, windows.to(self._own))
+            logits = torch.cat([_logits_of(answer, part.stop - part.start) for part, answer in answers])
+        self._count(ids, 1, 0)
+        return self._usable(logits)
+
+    def only_whole(self) -> None:
+        """Compute no layer in part from now on: what came of it was not what the model says."""
+        self._whole = True
+
     def passes(self) -> Passes:
         """All passes counted so far, an image at a time."""
-        if self._uncounted.entries:
-            self._counted, self._uncounted = self._uncounted.added_to(self._counted), _Uncounted()
-        return self._counted
+        return self._counter.passes()
 
     def _run(self, kind: Kind, images: Tensor, ids: Tensor, work: Callable[[slice, bool], None]) -> None:
         if len(images) == 0:
             raise ArgumentError("images", tuple(images.shape), "no image", "Pass at least one.")
         with self.running():
             self.batching.run(kind, len(images), self.device, work, spatial=images.ndim == 4)
-        backwards = self.eot if kind == "gradient" else 0
-        self._uncounted.entries.append((ids, self.eot, backwards))
-        self._uncounted.size += len(ids)
-        if self._uncounted.size > _UNCOUNTED + 2 * len(self._counted.ids):
-            self.passes()
+        self._count(ids, self.eot, self.eot if kind == "gradient" else 0)
+
+    def _count(self, ids: Tensor, forwards: int, backwards: int) -> None:
+        self._counter.add(ids, forwards, backwards)
         if self.on_passes:
-            self.on_passes(len(images) * self.eot, len(images) * backwards)
+            self.on_passes(len(ids) * forwards, len(ids) * backwards)
 
     def _forward(self, part: Tensor, *, exact: bool = False) -> Tensor:
         """The model's logits, without leave to write into the part: a model that does, as `x -= mean` or a first
@@ -286,26 +318,6 @@ class Oracle:
             self.odd_gradients += int(odd.flatten(1).any(1).sum())
             gradient = gradient.masked_fill(odd, 0)
         return gradient / scale if scale > 1 else gradient, values.detach(), logits.detach()
-
-
-@dataclass
-class _Uncounted:
-    """Passes as they were made, (ids, forwards, backwards) a pool: counted when asked for, or when they are many."""
-
-    entries: list[tuple[Tensor, int, int]] = field(default_factory=list)
-    size: int = 0
-
-    def added_to(self, counted: Passes) -> Passes:
-        every = torch.cat([counted.ids, *(ids.cpu() for ids, _, _ in self.entries)])
-        forwards = torch.cat(
-            [counted.forwards, *(torch.full((len(ids),), f, device=_CPU) for ids, f, _ in self.entries)]
-        )
-        backwards = torch.cat(
-            [counted.backwards, *(torch.full((len(ids),), b, device=_CPU) for ids, _, b in self.entries)]
-        )
-        ids, place = torch.unique(every, return_inverse=True)
-        empty = torch.zeros_like(ids)
-        return Passes(ids, empty.index_add(0, place, forwards), empty.index_add(0, place, backwards))
 
 
 def _logits_of(output: object, count: int) -> Tensor:

@@ -79,19 +79,19 @@ class Pool:
         if fooled:
             self.found[rows] = True
 
-    def fooled(self, logits: Tensor, rows: Tensor, points: Tensor) -> Tensor:
+    def fooled(self, logits: Tensor, rows: Tensor, points: Tensor, *, exact: bool = True) -> Tensor:
         """(M,) whether these logits, of the points for the images at `rows`, are what the attack wants: the target, or
         any answer but the label, and outputs that are no numbers are none.
 
-        Where the attack runs in reduced precision, those that seem to fool are shown to the model in its own too: an
-        image that leaves for an error of rounding would count as robust.
+        Where the attack runs in reduced precision, or the logits are not `exact`, those that seem to fool are shown to
+        the model in its own too: an image that leaves for an error of rounding would count as robust.
 
         Raises:
             ArgumentError: a label or target that the model has no logit for.
         """
         losses.known(logits, *self.highest)
         hit = self._wanted(logits, rows)
-        if self.oracle.reduced and hit.any():
+        if (self.oracle.reduced or not exact) and hit.any():
             at = hit.nonzero()[:, 0]
             shown = points.view(-1, *self.images.shape[1:]).index_select(0, at)
             hit[at] = self._wanted(self.oracle.logits(shown, self.ids[rows[at]], exact=True), rows[at])

@@ -16,6 +16,7 @@ from atodds import noise, norms
 from atodds.attacks import losses
 from atodds.attacks.leaving import without
 from atodds.attacks.pool import Balls, Pool, opened, positive
+from atodds.attacks.window_queries import WindowQueries
 from atodds.errors import ArgumentError
 from atodds.oracle import Objective, Oracle
 from atodds.threat import Norm, Threat
@@ -47,8 +48,8 @@ def square(
     loss: losses.LossName = "margin",
     rescale: bool = False,
 ) -> Tensor:
-    """Random search with square windows, from forward passes alone. At most `queries` + 1 of them an image and restart:
-    one for the start and one for each window. An image leaves as soon as it is fooled.
+    """Random search with square windows, from forward passes alone. At most `queries` + 1 of them an image and restart,
+    and a few more where layers are computed in part. An image leaves as soon as it is fooled.
 
     Args:
         model: images in [0, 1] -> logits, or an oracle.
@@ -232,17 +233,21 @@ def search(
     none = torch.empty(len(rows), 0, device=rows.device)
     state = _State(rows, flat, points, eps, eps[:, 0], spent, none, none)
 
-    def look() -> tuple[Tensor, Tensor]:
-        logits = pool.oracle.logits(state.points.view(-1, *pool.images.shape[1:]), pool.ids[state.rows])
-        return judge(logits, state.rows), pool.fooled(logits, state.rows, state.points)
+    def shaped() -> Tensor:
+        return state.points.view(-1, *pool.images.shape[1:])
+
+    def look(logits: Tensor, *, exact: bool = True) -> tuple[Tensor, Tensor]:
+        return judge(logits, state.rows), pool.fooled(logits, state.rows, state.points, exact=exact)
 
     def leave(gone: Tensor, *, fooled: bool) -> None:
         if reached is not None:
             reached[state.rows[gone]] = state.best[gone].to(reached)
         pool.keep(state.rows[gone], state.points[gone].view(-1, *pool.images.shape[1:]), fooled=fooled)
         state.drop(gone)
+        queries.drop(gone)
 
-    state.best, hit = look()
+    queries = WindowQueries(pool.oracle)
+    state.best, hit = look(pool.oracle.logits(shaped(), pool.ids[state.rows]))
     state.best.masked_fill_(state.best.isnan(), -torch.inf)  # whatever is a number is better
     leave(hit, fooled=True)
     leave(state.eps[:, 0] == 0, fooled=False)  # there is nothing to search
@@ -253,12 +258,17 @@ def search(
             state.draw(run, pool.ids[state.rows], shares[query : query + _DRAWN], query)
         if query == 0 or share != shares[query - 1]:
             window = _window(share, run, points)
+            if run.norm == "linf":
+                queries.resize(shaped(), pool.ids[state.rows], window.sides, len(shares) - query)
         changes, spent = (_paint if run.norm == "linf" else _move)(state, query % _DRAWN, window, run)
         for change in changes:
             change.write(state.points)
-        loss, hit = look()
+        values = changes[-1].after.view(-1, run.size[0], *window.sides)
+        answer = queries.logits(shaped(), pool.ids[state.rows], state.corners[:, query % _DRAWN, 0], values)
+        loss, hit = look(answer[0], exact=answer[1])
         accepted = (loss > state.best) | hit
         rows = accepted.nonzero()[:, 0]
+        queries.take(rows)
         for change in changes:
             change.undo(state.points, rows)
         state.best, state.spent = torch.where(accepted, loss, state.best), torch.where(accepted, spent, state.spent)

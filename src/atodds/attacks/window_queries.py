@@ -1,0 +1,91 @@
+"""Queries of images in which a window has changed: in whole passes, or in the part of each layer that it reaches."""
+
+import statistics
+from collections import deque
+
+from torch import Tensor
+
+from atodds.attacks.leaving import without
+from atodds.batching import clock
+from atodds.incremental import Incremental
+from atodds.oracle import Oracle
+
+_LEAST = 50
+"""Queries that the maps of a model's layers must serve, to be worth the pass that makes them."""
+_TIMED = 3
+"""Queries of each kind that are timed."""
+_FASTER = 0.9
+"""Layers are computed in part where that takes at most this share of the time."""
+_ROUNDING = 1e-4
+"""Logits may differ by this share of an image's largest."""
+
+
+class WindowQueries:
+    """Asks a model about images in which windows change, in the way that is faster: which one is measured, for windows
+    of each size, on the queries themselves. Where layers are computed in part, the first answer is held against a whole
+    pass, and a model for which they differ by more than rounding is never asked so again.
+
+    Args:
+        oracle: the model.
+    """
+
+    def __init__(self, oracle: Oracle) -> None:
+        self._oracle, self._state = oracle, None
+        self._whole: deque[float] = deque(maxlen=_TIMED)  # seconds an image
+        self._part: list[float] = []
+        self._checked = False
+
+    _state: Incremental | None
+
+    def resize(self, points: Tensor, ids: Tensor, sides: tuple[int, int], queries: int) -> None:
+        """From now on windows have this height and width, and come to so many queries.
+
+        Args:
+            points: (n, C, H, W) the images before the next window.
+            ids: (n,) int64.
+        """
+        if self._state is not None and self._state.serves(sides):
+            return
+        self._state = self._oracle.incremental(points, ids, sides) if queries >= _LEAST else None
+        self._part, self._checked = [], False
+
+    def logits(self, points: Tensor, ids: Tensor, corners: Tensor, windows: Tensor) -> tuple[Tensor, bool]:
+        """(n, K) logits, and whether they are the model's own to the last digit.
+
+        Args:
+            points: (n, C, H, W) the images with the windows in them.
+            ids: (n,) int64.
+            corners: (n, 2) the windows' first rows and columns.
+            windows: (n, C, h, w) their values.
+        """
+        now, state = clock(points.device), self._state
+        began = now()
+        if state is not None and self._checked:
+            logits = self._oracle.window_logits(state, corners, windows, ids)
+            if len(self._part) < _TIMED:
+                self._part.append((now() - began) / len(points))
+                if len(self._part) == _TIMED and not self._faster():
+                    self._state = None  # this query's windows may stay, and no map will know
+            return logits, False
+        logits = self._oracle.logits(points, ids)
+        self._whole.append((now() - began) / len(points))
+        if state is not None:
+            self._checked = True
+            again = self._oracle.window_logits(state, corners, windows, ids)
+            if not bool(((again - logits).abs() <= _ROUNDING * logits.abs().amax(1, keepdim=True)).all()):
+                self._oracle.only_whole()
+                self._state = None
+        return logits, True
+
+    def _faster(self) -> bool:
+        return statistics.median(self._part) <= _FASTER * statistics.median(self._whole)
+
+    def take(self, rows: Tensor) -> None:
+        """The last windows stay in the images at these rows."""
+        if self._state is not None:
+            self._state.take(rows)
+
+    def drop(self, gone: Tensor) -> None:
+        """Forget the images where `gone`, as `leaving.without` does."""
+        if self._state is not None:
+            self._state.maps = without(gone, *self._state.maps)
