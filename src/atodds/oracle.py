@@ -80,6 +80,7 @@ class Oracle:
         self.batching = batch_size if isinstance(batch_size, Batching) else Batching(batch_size)
         self._counter = Counter()
         self._depth = 0
+        self._place: torch.device | None = None  # of the model, while it runs
         self._apart: Layers | None = None
         self._whole = eot > 1  # whether every pass must be a whole one: no layer of the model can be computed in part
         self._writes: bool | None = None  # whether the model writes into its input; not known before its first pass
@@ -106,6 +107,8 @@ class Oracle:
     @property
     def device(self) -> torch.device:
         """Where the model is now; the CPU for a model without parameters and buffers."""
+        if self._place is not None:
+            return self._place
         first = next(chain(self.model.parameters(), self.model.buffers()), None)
         return torch.device("cpu") if first is None else first.device
 
@@ -121,7 +124,7 @@ class Oracle:
             return
         training = [module for module in self.model.modules() if module.training]
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self._depth = 1
+        self._depth, self._place = 1, self.device
         try:
             for module in training:
                 module.training = False
@@ -130,7 +133,7 @@ class Oracle:
             with _full_float32(self.device, self.precision), torch.autocast(self.device.type, enabled=False):
                 yield
         finally:
-            self._depth = 0
+            self._depth, self._place = 0, None
             for module in training:
                 module.training = True
             for parameter in learning:

@@ -236,8 +236,8 @@ def search(
     def shaped() -> Tensor:
         return state.points.view(-1, *pool.images.shape[1:])
 
-    def look(logits: Tensor, *, exact: bool = True) -> tuple[Tensor, Tensor]:
-        return judge(logits, state.rows), pool.fooled(logits, state.rows, state.points, exact=exact)
+    def look(logits: Tensor, own: bool) -> tuple[Tensor, Tensor]:
+        return judge(logits, state.rows), pool.fooled(logits, state.rows, state.points, exact=own)
 
     def leave(gone: Tensor, *, fooled: bool) -> None:
         if reached is not None:
@@ -247,7 +247,7 @@ def search(
         queries.drop(gone)
 
     queries = WindowQueries(pool.oracle)
-    state.best, hit = look(pool.oracle.logits(shaped(), pool.ids[state.rows]))
+    state.best, hit = look(pool.oracle.logits(shaped(), pool.ids[state.rows]), own=True)
     state.best.masked_fill_(state.best.isnan(), -torch.inf)  # whatever is a number is better
     leave(hit, fooled=True)
     leave(state.eps[:, 0] == 0, fooled=False)  # there is nothing to search
@@ -264,14 +264,14 @@ def search(
         for change in changes:
             change.write(state.points)
         values = changes[-1].after.view(-1, run.size[0], *window.sides)
-        answer = queries.logits(shaped(), pool.ids[state.rows], state.corners[:, query % _DRAWN, 0], values)
-        loss, hit = look(answer[0], exact=answer[1])
+        loss, hit = look(*queries.logits(shaped(), pool.ids[state.rows], state.corners[:, query % _DRAWN, 0], values))
         accepted = (loss > state.best) | hit
         rows = accepted.nonzero()[:, 0]
         queries.take(rows)
         for change in changes:
             change.undo(state.points, rows)
-        state.best, state.spent = torch.where(accepted, loss, state.best), torch.where(accepted, spent, state.spent)
+        state.best = torch.where(accepted, loss, state.best)
+        state.spent = spent if run.norm == "linf" else torch.where(accepted, spent, state.spent)
         if hit.any():
             leave(hit, fooled=True)
     leave(torch.ones_like(state.rows, dtype=torch.bool), fooled=False)
