@@ -291,7 +291,6 @@ def test_the_oracle_makes_whole_passes_where_parts_are_of_no_use(monkeypatch: py
     network = MADE["pools"][0]
     assert Oracle(network).incremental(IMAGES, IDS, (HEIGHT, WIDTH)) is None
     assert Oracle(network, eot=2).incremental(IMAGES, IDS, (2, 2)) is None
-    assert Oracle(network, precision="bfloat16").incremental(IMAGES, IDS, (2, 2)) is None
     assert Oracle(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))).incremental(torch.rand(3, 1, 2, 2), IDS, (1, 1)) is None
     assert Oracle(nn.Linear(4, 2)).incremental(torch.rand(3, 4), IDS, (1, 1)) is None
     oracle = Oracle(network)
@@ -301,6 +300,15 @@ def test_the_oracle_makes_whole_passes_where_parts_are_of_no_use(monkeypatch: py
     monkeypatch.setattr("atodds.oracle._MAPS", 1000)
     assert Oracle(network).incremental(IMAGES, IDS, (2, 2)) is None
     assert oracle.passes().forwards.tolist() == [1, 1, 1]  # that of the maps
+
+
+def test_parts_are_in_the_models_own_precision() -> None:
+    network = MADE["pools"][0]
+    oracle = Oracle(network, precision="bfloat16")
+    state = oracle.incremental(IMAGES, IDS, (2, 2))
+    assert state is not None
+    logits = oracle.window_logits(state, torch.zeros(3, 2, dtype=torch.int64), IMAGES[:, :, :2, :2], IDS)
+    torch.testing.assert_close(logits, oracle.logits(IMAGES, IDS, exact=True), rtol=1e-9, atol=1e-9)
 
 
 def test_answers_that_are_no_numbers_are_refused() -> None:

@@ -222,10 +222,10 @@ class Oracle:
 
         Returns:
             None where a window leaves too little of a pass out: the model's layers cannot be told apart or mix
-            everything, the maps are too large, or it runs on a GPU, in reduced precision, or averaged over passes.
+            everything, the maps are too large, or it runs on a GPU, or averaged over passes.
         """
         with self.running(), torch.inference_mode(False), torch.no_grad():
-            if self._whole or self.reduced or self.device.type != "cpu" or images.ndim != 4:
+            if self._whole or self.device.type != "cpu" or images.ndim != 4:
                 return None
             if self._apart is None:
                 self._apart = take_apart(self.model, images[:1].to(self._own))
@@ -240,7 +240,8 @@ class Oracle:
         return state
 
     def window_logits(self, state: Incremental, corners: Tensor, windows: Tensor, ids: Tensor) -> Tensor:
-        """Logits of images in which a window has changed, but for rounding; each counts as a forward pass.
+        """Logits of images in which a window has changed, but for rounding; each counts as a forward pass. They are in
+        the model's own precision, also where the oracle's is reduced.
 
         Args:
             state: the images before.

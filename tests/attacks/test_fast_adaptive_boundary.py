@@ -336,6 +336,32 @@ def test_only_the_most_likely_classes_are_looked_at_when_asked(attack: Attack) -
 
 
 @either
+@every_norm
+def test_in_reduced_precision_finds_are_confirmed_and_steps_are_not(
+    attack: Attack, norm: Norm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = curved().float()
+    images, labels = labelled(curved(), 12, edge=False)
+    exact: list[int] = []
+    real = Oracle.logits
+
+    def counted(oracle: Oracle, points: Tensor, ids: Tensor, *, exact: bool = False, seen: list[int] = exact) -> Tensor:
+        seen += [len(points)] * exact
+        return real(oracle, points, ids, exact=exact)
+
+    monkeypatch.setattr(Oracle, "logits", counted)
+    oracle = Oracle(model, precision="bfloat16")
+    found = attack(oracle, images.float(), labels, norm, steps=40)
+    fooled = model(found).argmax(1) != labels
+    assert int(fooled.sum()) > 6
+    assert torch.equal(found[~fooled], images.float()[~fooled])  # nothing that only seemed to fool was kept
+    assert 0 < sum(exact) < int(oracle.passes().forwards.sum()) / 8
+    closest = attack(Oracle(model), images.float(), labels, norm, steps=40)
+    away, least = (norms.distance(points, images.float(), norm)[fooled] for points in (found, closest))
+    assert float((away / least).median()) < 1.1  # bfloat16 cannot tell how near the nearest are
+
+
+@either
 @pytest.mark.parametrize(
     "settings",
     [

@@ -205,13 +205,18 @@ class _Found:
         return self.best[rows] <= self.goal[rows]
 
     def noted(self, pool: Pool, state: "_State", logits: Tensor) -> Tensor:
-        """(n,) whether the points fool; those that do are kept where they are closer than what was known."""
-        hit = pool.fooled(logits, state.rows, state.points)
+        """(n,) whether the points fool; those that do are kept where they are closer than what was known. In reduced
+        precision only these are shown to the model in its own, and of the others it is enough that they seem to."""
+        hit = pool.seems_fooled(logits, state.rows)
         at = hit.nonzero()[:, 0]
         if len(at):
             points = state.points.index_select(0, at)
             distance = norms.distance(points, state.origins.index_select(0, at), self.norm)
             closer = distance < self.best[state.rows[at]]
+            if pool.oracle.reduced and closer.any():
+                chosen = at[closer]
+                hit[chosen] = pool.fooled(logits[chosen], state.rows[chosen], points[closer])
+                closer &= hit[at]
             rows = state.rows[at][closer]
             self.best[rows] = distance[closer]
             pool.keep(rows, points[closer].view(-1, *pool.images.shape[1:]), fooled=True)

@@ -89,15 +89,16 @@ class Pool:
         Raises:
             ArgumentError: a label or target that the model has no logit for.
         """
-        losses.known(logits, *self.highest)
-        hit = self._wanted(logits, rows)
+        hit = self.seems_fooled(logits, rows)
         if (self.oracle.reduced or not exact) and hit.any():
             at = hit.nonzero()[:, 0]
             shown = points.view(-1, *self.images.shape[1:]).index_select(0, at)
-            hit[at] = self._wanted(self.oracle.logits(shown, self.ids[rows[at]], exact=True), rows[at])
+            hit[at] = self.seems_fooled(self.oracle.logits(shown, self.ids[rows[at]], exact=True), rows[at])
         return hit
 
-    def _wanted(self, logits: Tensor, rows: Tensor) -> Tensor:
+    def seems_fooled(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """As `fooled`, from these logits alone: enough to steer by."""
+        losses.known(logits, *self.highest)
         prediction, answers = logits.argmax(1), logits.amax(1).isfinite()
         if self.targets is not None:
             return (prediction == self.targets[rows]) & answers

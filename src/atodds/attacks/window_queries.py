@@ -50,7 +50,7 @@ class WindowQueries:
         self._part, self._checked = [], False
 
     def logits(self, points: Tensor, ids: Tensor, corners: Tensor, windows: Tensor) -> tuple[Tensor, bool]:
-        """(n, K) logits, and whether they are the model's own to the last digit.
+        """(n, K) logits, and whether they come from a whole pass, in the oracle's precision or the model's own.
 
         Args:
             points: (n, C, H, W) the images with the windows in them.
@@ -67,7 +67,7 @@ class WindowQueries:
                 if len(self._part) == _TIMED and not self._faster():
                     self._state = None  # this query's windows may stay, and no map will know
             return logits, False
-        logits = self._oracle.logits(points, ids)
+        logits = self._oracle.logits(points, ids, exact=state is not None)
         self._whole.append((now() - began) / len(points))
         if state is not None:
             self._checked = True
