@@ -12,9 +12,9 @@ from atodds.oracle import Oracle
 
 _LEAST = 50
 """Queries that the maps of a model's layers must serve, to be worth the pass that makes them."""
-_TIMED = 3
+_TIMED = 5
 """Queries of each kind that are timed."""
-_FASTER = 0.9
+_FASTER = 0.8
 """Layers are computed in part where that takes at most this share of the time."""
 _ROUNDING = 1e-4
 """Logits may differ by this share of an image's largest."""
