@@ -56,6 +56,19 @@ class Residual(nn.Module):
         return out
 
 
+class Viewed(nn.Module):
+    """A model whose last layer takes no map with its channels last in memory, and that asks for shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(CHANNELS, 3, 3, 1, 1), nn.Linear(3 * HEIGHT * WIDTH, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = functional.relu(self.conv(images))
+        out: Tensor = self.last(x.view(x.size(0), -1))
+        return out
+
+
 class Functional(nn.Module):
     """Layers that are functions, a map that is read twice, and one that is multiplied with another."""
 
@@ -97,6 +110,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "convolution shortcut": lambda: Residual(2, "convolution"),
     "channel shortcut": lambda: Residual(2, "channels"),
     "functions": Functional,
+    "view": Viewed,
 }
 
 
@@ -176,8 +190,7 @@ def test_batches_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     maps = []
     for most in (1, 4, 256):
         monkeypatch.setattr(incremental, "AT_ONCE", most)
-        monkeypatch.setattr(incremental, "_WHOLE_AT_ONCE", most)
-        state = Incremental.of(apart, chosen, images)
+        state = Incremental.of(apart, chosen, images, most)
         parts = state.answers(corners, windows)
         assert [part.stop - part.start for part, _ in parts] == {1: [1] * 11, 4: [4, 4, 3], 256: [11]}[most]
         state.take(torch.tensor([0, 4, 10]))
@@ -265,9 +278,10 @@ def test_the_model_is_left_as_it_was_and_its_weights_are_shared() -> None:
     assert apart is not None
     assert (model.calls, model.features) == (1, features)
     model.conv.weight.data.mul_(2)
-    _, after = apart.whole(images)
-    torch.testing.assert_close(after, model(images))
-    assert not torch.allclose(after, before)
+    taken, rest = apart.rest((0,))
+    assert taken == (0,)
+    torch.testing.assert_close(rest(images), model(images))
+    assert not torch.allclose(model(images), before)
 
 
 # --- the oracle -------------------------------------------------------------------------------------------------------
@@ -285,6 +299,38 @@ def test_the_oracle_counts_each_answer_as_a_pass() -> None:
     forwards, backwards = oracle.passes().of(IDS)
     assert forwards.tolist() == [3, 3, 3]
     assert backwards.tolist() == [0, 0, 0]
+
+
+class Wrapped(nn.Module):
+    """Logits in a dictionary, as transformers give them."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.inner(images)}
+
+
+def test_outputs_of_other_kinds_are_read_as_always() -> None:
+    oracle = Oracle(Wrapped(MADE["pools"][0]))
+    state = oracle.incremental(IMAGES, IDS, (2, 2))
+    assert state is not None
+    logits = oracle.window_logits(state, torch.zeros(3, 2, dtype=torch.int64), IMAGES[:, :, :2, :2], IDS)
+    torch.testing.assert_close(logits, oracle.logits(IMAGES, IDS), rtol=1e-9, atol=1e-9)
+
+
+def test_memory_that_runs_out_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> list[Tensor]:
+        raise MemoryError
+
+    monkeypatch.setattr(Layers, "maps", full)
+    assert take_apart(MADE["pools"][0], IMAGES[:1]) is None
+    monkeypatch.undo()
+    oracle = Oracle(MADE["pools"][0])
+    assert oracle.incremental(IMAGES, IDS, (2, 2)) is not None
+    monkeypatch.setattr(Layers, "maps", full)
+    assert oracle.incremental(IMAGES, IDS, (2, 2)) is None
 
 
 def test_the_oracle_makes_whole_passes_where_parts_are_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:

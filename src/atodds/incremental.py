@@ -22,8 +22,6 @@ WORTHWHILE = 0.8
 """Windows that leave more than this share of the multiplications are not worth the bookkeeping."""
 AT_ONCE = 256
 """Images whose patches are computed together."""
-_WHOLE_AT_ONCE = 64
-"""Images whose maps are computed together: those of all layers are there at once."""
 
 
 @dataclass(frozen=True)
@@ -107,20 +105,21 @@ class Incremental:
     plan: Plan
     maps: tuple[Tensor, ...]
     _patches: list[tuple[slice, dict[int, _Patch]]] = field(default_factory=list)
+    _as_they_come: bool = False  # whether the rest of the model takes maps with their channels first in memory only
 
     @classmethod
-    def of(cls, apart: Layers, plan: Plan, images: Tensor) -> "Incremental":
-        """The maps for some images (N, C, H, W)."""
+    def of(cls, apart: Layers, plan: Plan, images: Tensor, at_once: int = AT_ONCE) -> "Incremental":
+        """The maps for some images (N, C, H, W), of which so many go through the layers at once."""
         kept: list[Tensor] = []
         for place, border in plan.kept:
             channels = apart.layers[place].shape[0]
             _, height, width = _padded(apart.layers[place], border)
             kept.append(images.new_zeros(len(images), height, width, channels))
-        for start in range(0, len(images), _WHOLE_AT_ONCE):
-            batch = slice(start, start + _WHOLE_AT_ONCE)
-            made, _ = apart.whole(images[batch])
-            for map_, (place, border) in zip(kept, plan.kept, strict=True):
-                _inner(map_, border)[batch] = made[place].permute(0, 2, 3, 1)
+        places = tuple(place for place, _ in plan.kept)
+        for start in range(0, len(images), at_once):
+            batch = slice(start, start + at_once)
+            for made, map_, (_, border) in zip(apart.maps(images[batch], places), kept, plan.kept, strict=True):
+                _inner(map_, border)[batch] = made.permute(0, 2, 3, 1)
         return cls(apart, plan, tuple(kept))
 
     def serves(self, sides: Pair) -> bool:
@@ -192,7 +191,12 @@ class Incremental:
             at = _places(filled, patch.top, patch.left, patch.values.shape[1:3])
             filled.view(-1, filled.shape[3]).index_copy_(0, at, patch.values.view(-1, filled.shape[3]))
             whole.append(filled.permute(0, 3, 1, 2))
-        return rest(*whole)
+        if not self._as_they_come:
+            try:
+                return rest(*whole)
+            except RuntimeError:  # as of `view`, which wants the channels first in memory
+                self._as_they_come = True
+        return rest(*(map_.contiguous() for map_ in whole))
 
 
 def _inner(map_: Tensor, border: Pair) -> Tensor:

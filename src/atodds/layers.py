@@ -92,22 +92,26 @@ class Layers:
 
     def __init__(self, traced: fx.GraphModule, layers: list[Layer]) -> None:
         self.layers = layers
-        self._traced, self._rests = traced, dict[tuple[int, ...], tuple[tuple[int, ...], fx.GraphModule]]()
+        self._traced = traced
         self._of = {node: place for place, layer in enumerate(layers) for node in layer.nodes}
-        graph = fx.Graph()
-        copied: dict[fx.Node, fx.Node] = {}
-        for node in traced.graph.nodes:
-            if node.op == "output":
-                maps = [copied[layer.nodes[-1]] for layer in layers]
-                graph.output((maps, fx.map_arg(node.args[0], copied.__getitem__)))
-            else:
-                copied[node] = graph.node_copy(node, copied.__getitem__)
-        self._whole = fx.GraphModule(traced, graph)
+        self._whole = dict[tuple[int, ...], fx.GraphModule]()
+        self._rests = dict[tuple[int, ...], tuple[tuple[int, ...], fx.GraphModule]]()
 
-    def whole(self, images: Tensor) -> tuple[list[Tensor], Any]:
-        """Every layer's map (N, C, H, W), and what the model returns."""
-        maps, output = self._whole(images.clone())
-        return list(maps), output
+    def maps(self, images: Tensor, places: tuple[int, ...]) -> list[Tensor]:
+        """The maps (N, C, H, W) of some layers, computed whole; no other is kept."""
+        if places not in self._whole:
+            graph = fx.Graph()
+            copied: dict[fx.Node, fx.Node] = {}
+            for node in self._traced.graph.nodes:
+                if node.op == "output":
+                    graph.output([copied[self.layers[place].nodes[-1]] for place in places])
+                else:
+                    copied[node] = graph.node_copy(node, copied.__getitem__)
+            whole = fx.GraphModule(self._traced, graph)
+            whole.graph.eliminate_dead_code()
+            whole.recompile()
+            self._whole[places] = whole
+        return list(self._whole[places](images.clone()))
 
     def rest(self, local: tuple[int, ...]) -> tuple[tuple[int, ...], Callable[..., Any]]:
         """What comes after these layers: those of them whose maps it takes, and the function of these maps."""
@@ -117,14 +121,13 @@ class Layers:
             taken = []
             for node in self._traced.graph.nodes:
                 place = self._of.get(node)
-                if place is not None and place in local:
-                    if node is self.layers[place].nodes[-1] and any(
-                        self._of.get(user) not in local for user in node.users
-                    ):
-                        copied[node] = graph.placeholder(f"map_{place}")
-                        taken.append(place)
-                else:
+                if place is None or place not in local:
                     copied[node] = graph.node_copy(node, copied.__getitem__)
+                elif node is self.layers[place].nodes[-1] and any(
+                    self._of.get(user) not in local for user in node.users
+                ):
+                    copied[node] = graph.placeholder(f"map_{place}")
+                    taken.append(place)
             self._rests[local] = tuple(taken), fx.GraphModule(self._traced, graph)
         return self._rests[local]
 
@@ -144,8 +147,7 @@ def take_apart(model: nn.Module, images: Tensor) -> Layers | None:
         if len(layers) < 2:
             return None
         apart = Layers(traced, layers)
-        maps, _ = apart.whole(images[:1])
-        _measure(layers, maps)
+        _measure(layers, apart.maps(images[:1], tuple(range(len(layers)))))
     except Exception as error:  # noqa: BLE001 - tracing runs the model's own code, which may raise anything
         log.debug("The model's layers cannot be told apart: %s", error)
         return None

@@ -235,7 +235,12 @@ class Oracle:
             chosen = plan(self._apart, sides)
             if chosen is None or chosen.floats * len(images) * self._own.itemsize > _MAPS:
                 return None
-            state = Incremental.of(self._apart, chosen, images.to(self._own))
+            try:
+                at_once = self.batching.sizes.forward
+                state = Incremental.of(self._apart, chosen, images.to(self._own), at_once)
+            except (RuntimeError, MemoryError):  # as out of memory
+                self._whole = True
+                return None
         self._count(ids, 1, 0)
         return state
 

@@ -122,6 +122,42 @@ def test_a_model_that_says_something_else_is_asked_whole_from_then_on(size: floa
             assert queries.logits(images, IDS, corners, windows)[1], turn
 
 
+class Picky(nn.Module):
+    """A model that reads memory as it lies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(CHANNELS, 4, 3, 1, 1).double(), nn.Linear(4 * 16 * 16, 4).double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.conv(images)
+        x = x.as_strided((x.shape[0], 4 * 16 * 16), (4 * 16 * 16, 1))
+        out: Tensor = self.last(x)
+        return out
+
+
+def test_a_model_whose_pieces_say_something_else_is_asked_whole() -> None:
+    model, images = Picky().requires_grad_(False), random(COUNT, CHANNELS, SIZE, SIZE)
+    queries = WindowQueries(Oracle(model))
+    queries.resize(images, IDS, (2, 2), 1000)
+    for _ in range(4):
+        corners, windows = torch.zeros(COUNT, 2, dtype=torch.int64), images[:, :, :2, :2]
+        logits, own = queries.logits(images, IDS, corners, windows)
+        assert own
+        torch.testing.assert_close(logits, model(images))
+
+
+def test_a_model_that_fails_in_pieces_is_asked_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise ValueError("not in pieces")
+
+    monkeypatch.setattr(Incremental, "answers", failing)
+    images, queries = random(COUNT, CHANNELS, SIZE, SIZE), WindowQueries(Oracle(network()))
+    queries.resize(images, IDS, (2, 2), 1000)
+    assert queries.logits(images, IDS, torch.zeros(COUNT, 2, dtype=torch.int64), images[:, :, :2, :2])[1]
+    assert queries.logits(images, IDS, torch.zeros(COUNT, 2, dtype=torch.int64), images[:, :, :2, :2])[1]
+
+
 @pytest.mark.parametrize("eps", [0.01, 0.03, 0.1])
 def test_square_ends_where_whole_passes_lead_it(monkeypatch: pytest.MonkeyPatch, eps: float) -> None:
     """In float64, rounding is too small to change which window is better."""
