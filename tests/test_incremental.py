@@ -1,6 +1,7 @@
 """Layers computed in part against whole passes: in float64 the two must agree to the last digits, whatever the layers,
 the windows, and what stayed or left before."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atodds import incremental
 from atodds.attacks.leaving import without
 from atodds.errors import LogitsError
 from atodds.incremental import Incremental, plan
@@ -179,7 +179,7 @@ def test_larger_windows_leave_fewer_layers() -> None:
     assert sizes[-1] == 0  # all of every map is reached
 
 
-def test_batches_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_any_size_give_the_same() -> None:
     apart = MADE["pools"][1]
     chosen = plan(apart, (2, 3))
     assert chosen is not None
@@ -189,9 +189,8 @@ def test_batches_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     windows = torch.rand(11, CHANNELS, 2, 3, generator=draw, dtype=torch.float64)
     maps = []
     for most in (1, 4, 256):
-        monkeypatch.setattr(incremental, "AT_ONCE", most)
         state = Incremental.of(apart, chosen, images, most)
-        parts = state.answers(corners, windows)
+        parts = state.answers(corners, windows, most)
         assert [part.stop - part.start for part, _ in parts] == {1: [1] * 11, 4: [4, 4, 3], 256: [11]}[most]
         state.take(torch.tensor([0, 4, 10]))
         maps.append(state.maps)
@@ -248,11 +247,86 @@ def test_models_that_cannot_be_taken_apart() -> None:
     hooked = nn.Sequential(nn.Conv2d(CHANNELS, 3, 3), nn.Flatten(), nn.LazyLinear(CLASSES))
     hooked(images)
     assert take_apart(hooked.eval(), images) is not None
-    hooked[0].register_forward_hook(lambda *_: None)
+    for module in (hooked, hooked[0]):
+        handle = module.register_forward_hook(lambda *_: None)
+        assert take_apart(hooked, images) is None
+        handle.remove()
+    hooked[0].forward = lambda given: given[:, :, 2:, 2:].repeat(1, 2, 1, 1)[:, :3]
     assert take_apart(hooked, images) is None
     for other in (Branching(), nn.Sequential(nn.Flatten(), nn.LazyLinear(CLASSES))):
         other(images)
         assert take_apart(other.eval(), images) is None
+
+
+class Clamped(nn.Module):
+    """Writes into a map that it reads again, in one of three ways."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.first, self.second = way, nn.Conv2d(CHANNELS, 3, 3, 1, 1), nn.Conv2d(3, 3, 3, 1, 1)
+        self.same, self.last = nn.Identity(), nn.Linear(3, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.first(images)
+        match self.way:
+            case "method":
+                x.clamp_(max=0.1)
+            case "argument":
+                functional.hardtanh(x, 0, 0.1, True)
+            case "another name":
+                functional.relu(self.same(x), inplace=True)
+        out: Tensor = self.last((self.second(x) + x).mean((2, 3), True).flatten(1))
+        return out
+
+
+@pytest.mark.parametrize("way", ["method", "argument", "another name"])
+def test_maps_that_are_written_into_are_not_taken_apart(way: str) -> None:
+    assert take_apart(Clamped("not at all").eval(), IMAGES[:1].float()) is not None
+    assert take_apart(Clamped(way).eval(), IMAGES[:1].float()) is None
+
+
+class Adapting(nn.Module):
+    """A model that learns from what it sees, in eval mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Tensor
+        self.register_buffer("seen", torch.full((CHANNELS,), 0.8))
+        self.conv, self.last = nn.Conv2d(CHANNELS, 3, 3), nn.Linear(3, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.mul_(0.5).add_(0.5 * images.mean((0, 2, 3)))
+        out: Tensor = self.last(self.conv(images - self.seen[:, None, None]).mean((2, 3)))
+        return out
+
+
+def test_a_model_that_adapts_is_left_alone() -> None:
+    model = Adapting().eval()
+    assert take_apart(model, IMAGES[:1].float()) is None
+    assert torch.equal(model.seen, torch.full((CHANNELS,), 0.8))
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    """Tracing with `fx.symbolic_trace` replaces `nn.Module.__call__` for every thread."""
+    failed: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            for _ in range(10):
+                model = filled(Residual(2, "convolution"), seed)
+                assert take_apart(model, IMAGES[:1]) is not None
+                model(IMAGES)
+        except BaseException as error:  # noqa: BLE001 - whatever happens in a thread is told
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    before = nn.Module.__call__, nn.Module.__getattr__
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert (nn.Module.__call__, nn.Module.__getattr__) == before
 
 
 class Remembering(nn.Module):
@@ -355,6 +429,33 @@ def test_parts_are_in_the_models_own_precision() -> None:
     assert state is not None
     logits = oracle.window_logits(state, torch.zeros(3, 2, dtype=torch.int64), IMAGES[:, :, :2, :2], IDS)
     torch.testing.assert_close(logits, oracle.logits(IMAGES, IDS, exact=True), rtol=1e-9, atol=1e-9)
+
+
+def test_batches_are_no_larger_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    oracle = Oracle(MADE["no border"][0], batch_size=2)
+    state = oracle.incremental(IMAGES, IDS, (2, 2))
+    assert state is not None
+    taken, rest = state.apart.rest(state.plan.local)
+
+    def counted(*maps: Tensor) -> object:
+        sizes.append(len(maps[0]))
+        return rest(*maps)
+
+    monkeypatch.setattr(state.apart, "rest", lambda _: (taken, counted))
+    oracle.window_logits(state, torch.zeros(3, 2, dtype=torch.int64), IMAGES[:, :, :2, :2], IDS)
+    assert sizes == [2, 1]
+
+
+def test_images_of_another_size_are_another_question() -> None:
+    model = nn.Sequential(nn.Conv2d(CHANNELS, 4, 3), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    oracle = Oracle(filled(model))
+    for size in (12, 17, 12):
+        images = torch.rand(3, CHANNELS, size, size, dtype=torch.float64)
+        state = oracle.incremental(images, IDS, (2, 2))
+        assert state is not None
+        logits = oracle.window_logits(state, torch.zeros(3, 2, dtype=torch.int64), images[:, :, :2, :2], IDS)
+        torch.testing.assert_close(logits, oracle.logits(images, IDS), rtol=1e-9, atol=1e-9)
 
 
 def test_answers_that_are_no_numbers_are_refused() -> None:

@@ -191,6 +191,11 @@ class Batching:
         return BatchSizes(self._searches["forward"].best, self._searches["gradient"].best, last)
 
     @property
+    def most(self) -> int | None:
+        """Images at once in a forward pass, at most, where that was asked for or memory ran out; else None."""
+        return self._searches["forward"].best if self._strict else None
+
+    @property
     def settled(self) -> bool:
         """Whether all has been found."""
         sizes, layouts = self._searches.values(), self._layouts.values()

@@ -126,15 +126,16 @@ class Incremental:
         """Whether windows of this height and width need the same maps."""
         return plan(self.apart, sides) == self.plan
 
-    def answers(self, corners: Tensor, windows: Tensor) -> list[tuple[slice, Any]]:
+    def answers(self, corners: Tensor, windows: Tensor, at_once: int = AT_ONCE) -> list[tuple[slice, Any]]:
         """What the model returns for the images with these windows in them, a batch at a time.
 
         Args:
             corners: (N, 2) the windows' first rows and columns.
             windows: (N, C, h, w) their values.
+            at_once: images in a batch, at most.
         """
         count = len(corners)
-        parts = -(-count // AT_ONCE)
+        parts = -(-count // at_once)
         size = -(-count // parts)
         self._patches = []
         answers = []

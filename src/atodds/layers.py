@@ -2,21 +2,22 @@
 
 A convolution's value at a place is made of few values around that place, a pooled one too, and a rectifier's of one.
 As long as a model is made of such layers, a change in a part of an image reaches a part of each of their maps. The
-model's graph is traced (torch.fx) on a copy that shares its weights; where a model cannot be traced, or its first
+model's graph is traced (torch.fx) on a copy that shares its parameters; where a model cannot be traced, or its first
 layers are of another kind, there is nothing to take apart.
 """
 
-import copy
+import inspect
 import logging
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
+
+from atodds.tracing import trace
 
 log = logging.getLogger("atodds")
 
@@ -139,29 +140,17 @@ def take_apart(model: nn.Module, images: Tensor) -> Layers | None:
         model: in eval mode; read only.
         images: (N, C, H, W), to see the shapes of the maps; one is enough.
     """
-    if any(_hooked(module) for name, module in model.named_modules() if name):
-        return None  # a hook may read or change what passes between the layers
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(model, _tensors(model)))
-        layers = _found(traced)
-        if len(layers) < 2:
-            return None
-        apart = Layers(traced, layers)
-        _measure(layers, apart.maps(images[:1], tuple(range(len(layers)))))
+        with trace(model) as graph:
+            layers = _found(graph)
+            if len(layers) < 2:
+                return None
+            apart = Layers(graph, layers)
+            _measure(layers, apart.maps(images[:1], tuple(range(len(layers)))))
     except Exception as error:  # noqa: BLE001 - tracing runs the model's own code, which may raise anything
         log.debug("The model's layers cannot be told apart: %s", error)
         return None
     return apart
-
-
-def _tensors(model: nn.Module) -> dict[int, Any]:
-    """Every tensor that a model holds, by identity: a copy that knows them shares them."""
-    plain = (value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor))
-    return {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers(), plain)}
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _measure(layers: Iterable[Layer], maps: Sequence[Tensor]) -> None:
@@ -187,6 +176,8 @@ def _found(traced: fx.GraphModule) -> list[Layer]:
     layers: list[Layer] = []
     of: dict[fx.Node, int] = {}
     for node in traced.graph.nodes:
+        if _writes(traced, node):
+            raise ValueError(f"{node.name} writes into what others may read")
         if node.op == "placeholder":
             if layers:
                 raise ValueError("a second input")
@@ -211,6 +202,45 @@ def _found(traced: fx.GraphModule) -> list[Layer]:
     return layers
 
 
+def _writes(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node changes its input in place, unless that is new memory which nobody else reads."""
+    if node.op == "call_module":
+        in_place = bool(getattr(traced.get_submodule(str(node.target)), "inplace", False))
+    elif node.op in ("call_method", "call_function"):
+        name = str(getattr(node.target, "__name__", node.target))
+        in_place = (name.endswith("_") and not name.endswith("__")) or node.target in _IN_PLACE or _asks_for_it(node)
+    else:
+        return False
+    first = node.all_input_nodes[0] if node.all_input_nodes else None
+    return in_place and (first is None or len(first.users) > 1 or not _fresh(traced, first))
+
+
+_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem)
+
+
+def _asks_for_it(node: fx.Node) -> bool:
+    """Whether a function has an argument `inplace`, and it is true."""
+    if not callable(node.target):
+        return False
+    try:
+        given = inspect.signature(node.target).bind(*node.args, **node.kwargs)
+    except (TypeError, ValueError):  # torch's own functions have no signature, and other names for those that write
+        return False
+    return bool(given.arguments.get("inplace"))
+
+
+def _fresh(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node's output is memory of its own, or what an allowed node wrote into."""
+    if node.op == "call_module":
+        module = traced.get_submodule(str(node.target))
+        return type(module) in _FRESH_MODULES or (
+            type(module) in _POINTWISE_MODULES and type(module) not in _SAME_MODULES
+        )
+    if node.op == "call_function":
+        return node.target in _POINTWISE_FUNCTIONS or node.target in (functional.conv2d, functional.linear)
+    return node.op == "call_method" and node.target in _POINTWISE_METHODS
+
+
 def _alone(function: Patches) -> Callable[[Tensor], Tensor]:
     return lambda patch: function([patch])
 
@@ -219,6 +249,9 @@ _POINTWISE_MODULES = {
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh,
     nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softplus, nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm2d,
 }  # fmt: skip
+_SAME_MODULES = {nn.Identity, nn.Dropout, nn.Dropout2d}
+"""They return what they are given."""
+_FRESH_MODULES = {nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.BatchNorm1d, nn.LayerNorm, nn.GroupNorm}
 _POINTWISE_FUNCTIONS: set[Any] = {
     torch.relu, torch.relu_, torch.sigmoid, torch.tanh, torch.clamp, torch.add, torch.sub, torch.mul, torch.div,
     functional.relu, functional.relu_, functional.relu6, functional.leaky_relu, functional.elu, functional.gelu,
@@ -273,7 +306,7 @@ def _pads_channels(node: fx.Node) -> bool:
     """Whether a node adds channels and nothing else."""
     if node.target is not functional.pad or len(node.args) < 2 or not isinstance(node.args[1], (tuple, list)):
         return False
-    return tuple(node.args[1][:4]) == (0, 0, 0, 0)
+    return tuple(node.args[1][:4]) == (0, 0, 0, 0) and len(node.args[1]) == 6
 
 
 def _spatial(traced: fx.GraphModule, node: fx.Node) -> tuple[Patches | None, Reach, float]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from atodds.batching import Batching, BatchSizes, Kind
 from atodds.errors import ArgumentError, LogitsError, ModelError
-from atodds.incremental import Incremental, plan
+from atodds.incremental import AT_ONCE, Incremental, plan
 from atodds.layers import Layers, Pair, take_apart
 from atodds.passes import Counter, Passes
 
@@ -27,6 +27,7 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 _FORMATS = {False: torch.preserve_format, True: torch.channels_last}
 _FLOAT16_SCALE = 1024.0
+_FULL = (torch.float32, torch.float64)
 _MAPS = 1 << 30
 """Bytes of maps that are kept at most, for windows of images."""
 
@@ -81,7 +82,7 @@ class Oracle:
         self._counter = Counter()
         self._depth = 0
         self._place: torch.device | None = None  # of the model, while it runs
-        self._apart: Layers | None = None
+        self._apart: dict[torch.Size, Layers | None] = {}  # for images of each shape
         self._whole = eot > 1  # whether every pass must be a whole one: no layer of the model can be computed in part
         self._writes: bool | None = None  # whether the model writes into its input; not known before its first pass
         self.odd_gradients = 0
@@ -224,22 +225,20 @@ class Oracle:
             None where a window leaves too little of a pass out: the model's layers cannot be told apart or mix
             everything, the maps are too large, or it runs on a GPU, or averaged over passes.
         """
+        if self._whole or self.device.type != "cpu" or images.ndim != 4 or self._own not in _FULL:
+            return None
         with self.running(), torch.inference_mode(False), torch.no_grad():
-            if self._whole or self.device.type != "cpu" or images.ndim != 4:
-                return None
-            if self._apart is None:
-                self._apart = take_apart(self.model, images[:1].to(self._own))
-            if self._apart is None:
-                self._whole = True
-                return None
-            chosen = plan(self._apart, sides)
-            if chosen is None or chosen.floats * len(images) * self._own.itemsize > _MAPS:
+            given, shape = images.to(self._own), images.shape[1:]
+            if shape not in self._apart:
+                self._apart[shape] = take_apart(self.model, given[:1])
+            apart = self._apart[shape]
+            chosen = None if apart is None else plan(apart, sides)
+            if apart is None or chosen is None or chosen.floats * len(images) * self._own.itemsize > _MAPS:
                 return None
             try:
-                at_once = self.batching.sizes.forward
-                state = Incremental.of(self._apart, chosen, images.to(self._own), at_once)
-            except (RuntimeError, MemoryError):  # as out of memory
-                self._whole = True
+                state = Incremental.of(apart, chosen, given, self.batching.most or self.batching.sizes.forward)
+            except Exception:  # noqa: BLE001 - out of memory, or the model's own code
+                self._apart[shape] = None
                 return None
         self._count(ids, 1, 0)
         return state
@@ -258,7 +257,7 @@ class Oracle:
             (N, K), as from `logits`.
         """
         with self.running(), torch.inference_mode(False), torch.no_grad():
-            answers = state.answers(corners, windows.to(self._own))
+            answers = state.answers(corners, windows.to(self._own), self.batching.most or AT_ONCE)
             logits = torch.cat([_logits_of(answer, part.stop - part.start) for part, answer in answers])
         self._count(ids, 1, 0)
         return self._usable(logits)
@@ -295,8 +294,7 @@ class Oracle:
             output = self.model(given)
         if first:
             self._writes = given._version != version
-        logits = _logits_of(output, len(part))
-        return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+        return _logits_of(output, len(part))
 
     def _usable(self, logits: Tensor) -> Tensor:
         """The logits, where each image has a largest one. Minus infinity for a class that is never meant is fine."""
@@ -330,7 +328,7 @@ class Oracle:
 
 
 def _logits_of(output: object, count: int) -> Tensor:
-    """The logits in what a model returned."""
+    """The logits in what a model returned, float32 or float64."""
     if hasattr(output, "logits"):
         output = output.logits
     if isinstance(output, dict) and "logits" in output:
@@ -345,7 +343,7 @@ def _logits_of(output: object, count: int) -> Tensor:
             f"The model returned outputs of shape {shape} for {count} images: return one logit a class, shape "
             f"({count}, classes) with at least 2 classes. A single score z becomes two as torch.stack([0 * z, z], 1)."
         )
-    return output
+    return output if output.dtype in _FULL else output.float()
 
 
 def _named(dtype: torch.dtype) -> Precision:

@@ -22,13 +22,14 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     layers = nn.Sequential(
         nn.Conv2d(CHANNELS, 4, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, 1, 1), nn.ReLU(),
         nn.Flatten(), nn.Linear(6 * 64, 4),
     ).double().eval().requires_grad_(False)  # fmt: skip
     for number, value in enumerate(layers.parameters()):
         value.copy_(random(*value.shape, seed=number) - 0.5)
+    assert isinstance(layers, nn.Sequential)
     return layers
 
 
@@ -94,8 +95,8 @@ def test_parts_are_used_where_they_are_faster(monkeypatch: pytest.MonkeyPatch, c
     made, queries = costly(monkeypatch, clock, whole=1.0, part=0.5), WindowQueries(Oracle(network()))
     assert ask(queries, 8) == [True] + [False] * 7  # the first is held against a whole pass
     assert made == ["incremental", "logits"] + ["window_logits"] * 8
-    assert ask(queries, 2) == [False] * 2  # the same windows need the same maps
-    assert made[10:] == ["window_logits"] * 2
+    assert ask(queries, 3, side=1) == [True] + [False] * 2  # and so is the first of another size
+    assert made[10:] == ["logits"] + ["window_logits"] * 3  # which needs the same maps
 
 
 def test_whole_passes_are_used_where_parts_are_no_faster(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
@@ -103,6 +104,20 @@ def test_whole_passes_are_used_where_parts_are_no_faster(monkeypatch: pytest.Mon
     assert ask(queries, 9) == [True] + [False] * 5 + [True] * 3
     assert made == ["incremental", "logits"] + ["window_logits"] * 6 + ["logits"] * 3
     assert ask(queries, 7, side=1) == [True] + [False] * 5 + [True]  # smaller windows are a new question
+
+
+def test_answers_are_compared_now_and_then(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    costly(monkeypatch, clock, whole=1.0, part=0.5)
+    monkeypatch.setattr(window_queries, "_COMPARED", 4)
+    assert ask(WindowQueries(Oracle(network())), 9) == [True, False, False, False] * 2 + [True]
+
+
+def test_a_class_that_is_never_meant_is_no_difference(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    costly(monkeypatch, clock, whole=1.0, part=0.5)
+    masked = network()
+    list(masked.parameters())[-1][3] = -torch.inf
+    monkeypatch.setitem(globals(), "network", lambda: masked)
+    assert ask(WindowQueries(Oracle(masked)), 3) == [True, False, False]
 
 
 def test_few_queries_are_not_worth_the_maps(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
