@@ -116,6 +116,14 @@ def test_pools_that_are_hardly_larger_than_a_batch_go_through_at_once(monkeypatc
     assert cut(Batching(64), 71) == [36, 35]  # what was asked for is never exceeded
 
 
+def test_sizes_are_timed_as_they_will_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 119 images, 71 that a smaller batch has left would go through at once, and 119 are cut into 60 and 59."""
+    size, clock = found(monkeypatch, lambda n: 1e-4 * n * (1 if n > 61 else 1.05), [119] * 200)
+    assert 71 not in clock.batches
+    assert size == 128
+    assert clock.batches[-1] == 119
+
+
 @pytest.mark.parametrize("pool", [80, 81, 87, 95, 96, 128, 160])
 def test_a_pool_goes_through_at_once_where_that_is_faster(monkeypatch: pytest.MonkeyPatch, pool: int) -> None:
     _, clock = found(monkeypatch, lambda n: 1e-2 + 1e-4 * n, [pool] * 200)
@@ -154,7 +162,7 @@ def test_sizes_that_no_pool_fills_do_not_keep_the_others_from_being_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     accident = iter([9])
-    size, clock = found(monkeypatch, lambda n: (3e-3 + 1e-4 * n) * (next(accident, 1) if n == 100 else 1), [100] * 20)
+    size, clock = found(monkeypatch, lambda n: (3e-3 + 1e-4 * n) * (next(accident, 1) if n == 100 else 1), [100] * 60)
     assert size == 128  # nothing says more of 256
     assert clock.batches[-1] == 100
 

@@ -78,12 +78,12 @@ class _Search:
     rates: dict[int, _Rates] = field(default_factory=dict)
     warm: bool = False
 
-    def trial(self, images: int) -> int | None:
-        """The size whose turn it is, of those that batches of so many images in all fill."""
+    def trial(self, images: int, left: int) -> int | None:
+        """The size whose turn it is, of those that batches of so many images, of which so many are left, fill."""
         if self.settled:
             return None
         open_ = [size for size in self._sizes() if not self._of(size).enough]
-        filled = [size for size in open_ if _largest(images, size, SLACK) >= ENOUGH * size]
+        filled = [size for size in open_ if min(left, _largest(images, size, SLACK)) >= ENOUGH * size]
         return min(filled, key=lambda size: (len(self._of(size).each), size), default=None)
 
     def record(self, size: int, images: int, seconds: float) -> None:
@@ -229,8 +229,9 @@ class Batching:
         layout = self._layouts[kind] if spatial else _Layout(settled=True)
         while start < count:
             left = count - start
-            trial = search.trial(left)
-            stop = start + _largest(left, trial or search.best, 1 if self._strict else SLACK)
+            trial = search.trial(count, left)
+            cut = _largest(left if trial is None else count, trial or search.best, 1 if self._strict else SLACK)
+            stop = start + min(left, cut)
             if self._fits(search, trial, layout, slice(start, stop), device, work):
                 start = stop
 
