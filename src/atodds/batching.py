@@ -37,12 +37,14 @@ WORTHWHILE = 0.5
 
 @dataclass(frozen=True)
 class BatchSizes:
-    """Images at once, in forward passes and in forward and backward passes; and the kinds of pass for which images have
-    their channels last in memory."""
+    """Images at once, in forward passes and in forward and backward passes; the kinds of pass for which images have
+    their channels last in memory; and whether layers are computed in part where a window of an image changes, None
+    where that is not known yet."""
 
     forward: int
     gradient: int
     channels_last: tuple[Kind, ...] = ()
+    in_part: bool | None = None
 
 
 @dataclass
@@ -172,6 +174,8 @@ class Batching:
         self._layouts: dict[Kind, _Layout] = {"forward": _Layout(), "gradient": _Layout()}
         self._strict = isinstance(size, int)
         self._roomy = False
+        self.in_part = size.in_part if isinstance(size, BatchSizes) else None
+        """Whether layers are computed in part for windows; None where it is not known yet."""
         if size is not None:
             sizes = size if isinstance(size, BatchSizes) else BatchSizes(size, size)
             for images in (sizes.forward, sizes.gradient):
@@ -188,7 +192,7 @@ class Batching:
     def sizes(self) -> BatchSizes:
         """What has been found so far."""
         last = tuple(kind for kind, layout in self._layouts.items() if layout.last)
-        return BatchSizes(self._searches["forward"].best, self._searches["gradient"].best, last)
+        return BatchSizes(self._searches["forward"].best, self._searches["gradient"].best, last, self.in_part)
 
     @property
     def most(self) -> int | None:
@@ -197,7 +201,7 @@ class Batching:
 
     @property
     def settled(self) -> bool:
-        """Whether all has been found."""
+        """Whether sizes and layouts have been found."""
         sizes, layouts = self._searches.values(), self._layouts.values()
         return all(search.settled for search in sizes) and all(layout.settled for layout in layouts)
 

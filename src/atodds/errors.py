@@ -19,7 +19,7 @@ AtoddsError
 ├── RunError                            a folder of results
 │   ├── NotARunError                    a folder that holds no run
 │   ├── NewerRunError                   a run that a newer version wrote
-│   ├── OlderRunError                   a run that an older version wrote, with other columns
+│   ├── OlderRunError                   a run that an older version wrote, in another way
 │   ├── OtherPlanError                  a run in the same folder that was asked another question
 │   ├── CorruptShardError               a result file that is not what was written
 │   ├── StoreFullError                  no room left on the disk

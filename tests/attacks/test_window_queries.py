@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from atodds import norms
 from atodds.attacks import window_queries
 from atodds.attacks.square import square
-from atodds.attacks.window_queries import WindowQueries
+from atodds.attacks.window_queries import WindowQueries, settle
+from atodds.batching import BatchSizes
 from atodds.incremental import Incremental
 from atodds.oracle import Oracle
 from atodds.threat import Threat
 
-COUNT, CHANNELS, SIZE = 12, 2, 16
+COUNT, CHANNELS, SIZE = 18, 2, 16
 IDS = torch.arange(COUNT) + 40
 
 
@@ -99,6 +100,39 @@ def test_parts_are_used_where_they_are_faster(monkeypatch: pytest.MonkeyPatch, c
     assert made[10:] == ["logits"] + ["window_logits"] * 3  # which needs the same maps
 
 
+def test_what_was_found_is_kept_with_the_batch_sizes(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    made = costly(monkeypatch, clock, whole=1.0, part=0.5)
+    first = Oracle(network())
+    assert first.batching.sizes.in_part is None
+    ask(WindowQueries(first), 8)
+    assert first.batching.sizes == BatchSizes(16, 16, (), True)
+    known = Oracle(network(), batch_size=BatchSizes(32, 32, (), True))
+    made.clear()
+    assert ask(WindowQueries(known), 12) == [True] + [False] * 11
+    made.clear()
+    assert all(ask(WindowQueries(Oracle(network(), batch_size=BatchSizes(32, 32, (), False))), 12))
+    assert made == ["logits"] * 12
+
+
+@pytest.mark.parametrize(("part", "better"), [(0.5, True), (0.85, False)])
+def test_a_run_finds_it_out_before_it_begins(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, part: float, better: bool
+) -> None:
+    images = random(20, CHANNELS, SIZE, SIZE)
+    for model, expected in ((network(), better), (Jittery(1.0), False)):
+        made, oracle = costly(monkeypatch, clock, whole=1.0, part=part), Oracle(model)
+        settle(oracle, images, torch.arange(20))
+        assert oracle.batching.sizes.in_part is expected
+        asked = len(made)
+        settle(oracle, images, torch.arange(20))
+        assert len(made) == asked  # it is known now
+        monkeypatch.undo()
+        monkeypatch.setattr(window_queries, "clock", lambda _: clock)
+    flat = Oracle(nn.Linear(4, 2))
+    settle(flat, torch.rand(20, 4), torch.arange(20))
+    assert flat.batching.sizes.in_part is None  # rows have no windows of two dimensions
+
+
 def test_whole_passes_are_used_where_parts_are_no_faster(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     made, queries = costly(monkeypatch, clock, whole=1.0, part=0.85), WindowQueries(Oracle(network()))
     assert ask(queries, 9) == [True] + [False] * 5 + [True] * 3
@@ -118,6 +152,12 @@ def test_a_class_that_is_never_meant_is_no_difference(monkeypatch: pytest.Monkey
     list(masked.parameters())[-1][3] = -torch.inf
     monkeypatch.setitem(globals(), "network", lambda: masked)
     assert ask(WindowQueries(Oracle(masked)), 3) == [True, False, False]
+
+
+def test_few_images_are_not_worth_the_bookkeeping(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    made, queries = costly(monkeypatch, clock, whole=1.0, part=0.5), WindowQueries(Oracle(network()))
+    queries.resize(random(15, CHANNELS, SIZE, SIZE), torch.arange(15), (2, 2), 1000)
+    assert made == []
 
 
 def test_few_queries_are_not_worth_the_maps(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
@@ -187,6 +227,7 @@ def test_square_ends_where_whole_passes_lead_it(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(Oracle, "window_logits", counted)
     monkeypatch.setattr(WindowQueries, "_faster", lambda _: True)
+    monkeypatch.setattr(window_queries, "_FEWEST", 1)
     whole = Oracle(model)
     whole.only_whole()
     expected = square(whole, images, labels, threat, ids=IDS, queries=400)

@@ -113,6 +113,7 @@ def manifest(info: ModelInfo) -> Manifests:
             "looks": ("2" * 32,),
             "batch_sizes": {info.id: (64, 32)},
             "channels_last": {info.id: ("forward",)},
+            "in_part": {info.id: True},
             "outputs": {info.id: 3},
             "random": (),
             "command": "atodds bench 'naïve model.py:make'",

@@ -107,7 +107,7 @@ def test_a_manifest_that_lacks_something_is_no_run(manifest: Manifests, name: st
         b"PAR1",
         b"[" * 100_000,
         b'{"format": ' + b"1" * 5000 + b"}",
-        b'{"format": 2, "models": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"format": 3, "models": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
 def test_text_that_is_no_manifest_is_no_run(text: bytes) -> None:

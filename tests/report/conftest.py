@@ -125,6 +125,7 @@ def made_run(
         looks=(),
         batch_sizes={},
         channels_last={},
+        in_part={},
         outputs={},
         random=(),
         command="atodds bench zoo.py:resnet20 zoo.py:smallresnet_robust --data cifar10 --eps 0:8/255:1/255",

@@ -38,8 +38,9 @@ def store(place: Path, name: str) -> Store:
     manifest = Manifest(
         models=models, data=info, norm="l2", budgets=(Budget(1.0, "1"),), attacks=("carlini_wagner",), alone=False,
         seed=0, precision="full", eot=1, keep=False, jobs=(), transfers=(), looks=("f" * 32,), batch_sizes={},
-        channels_last={}, outputs={}, random=(), command="atodds study data-size --data '<b>'", commit="abc",
-        versions={"atodds": "0"}, machine={"cpu": "x"}, created="2026-11-21T00:00:00+00:00",
+        channels_last={}, in_part={}, outputs={}, random=(), commit="abc",
+        command="atodds study data-size --data '<b>'", versions={"atodds": "0"}, machine={"cpu": "x"},
+        created="2026-11-21T00:00:00+00:00",
     )  # fmt: skip
     made = Store.create(place / name.replace("+", ""), manifest)
     warning = Finding("masked", "warning", models[0].id, "1 of 2", "it may be", "look <i>closer</i>")

@@ -250,8 +250,8 @@ class _State:
 
     def back(self, hit: Tensor, beta: float) -> None:
         """Return the points where `hit` towards their images."""
-        at = hit.nonzero()[:, 0]
-        self.points.index_copy_(0, at, torch.lerp(self.origins[at], self.points[at], beta))
+        share = torch.ones_like(self.gaps).masked_fill_(hit, beta)[:, None]
+        torch.lerp(self.origins, self.points, share, out=self.points)
 
 
 Planes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]

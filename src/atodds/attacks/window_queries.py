@@ -1,8 +1,10 @@
 """Queries of images in which a window has changed: in whole passes, or in the part of each layer that it reaches."""
 
+import math
 import statistics
 from collections import deque
 
+import torch
 from torch import Tensor
 
 from atodds.attacks.leaving import without
@@ -12,24 +14,28 @@ from atodds.oracle import Oracle
 
 _LEAST = 50
 """Queries that the maps of a model's layers must serve, to be worth the pass that makes them."""
+_FEWEST = 16
+"""Images for which the bookkeeping of parts can pay."""
 _TIMED = 5
 """Queries of each kind that are timed."""
 _COMPARED = 500
 """One query in so many is asked in both ways."""
 _FASTER = 0.8
 """Layers are computed in part where that takes at most this share of the time."""
+_USUAL = 1 / 40
+"""The share of an image that a window covers which stands for all of them."""
 _ROUNDING = 1e-4
 """Logits may differ by this share of an image's largest."""
 
 
 class WindowQueries:
-    """Asks a model about images in which windows change, in the way that is faster: which one is measured, for windows
-    of each size, on the queries themselves. Where layers are computed in part, the first answer for each size, and one
-    in 500, is held against a whole pass; an oracle for whose model they differ by more than rounding goes back to whole
-    passes for good.
+    """Asks a model about images in which windows change: in whole passes, or where that is faster in the part of each
+    layer that they reach. What is faster is measured on the queries themselves, until it is known for the model. Where
+    layers are computed in part, the first answer for windows of each size, and one in 500, is held against a whole
+    pass; an oracle for whose model they differ by more than rounding goes back to whole passes for good.
 
     Args:
-        oracle: the model.
+        oracle: the model; its `batching` keeps what was found.
     """
 
     def __init__(self, oracle: Oracle) -> None:
@@ -39,6 +45,11 @@ class WindowQueries:
         self._asked = 0  # since windows have the size that they have
 
     _state: Incremental | None
+
+    @property
+    def in_part(self) -> bool:
+        """Whether layers are computed in part now."""
+        return self._state is not None
 
     def resize(self, points: Tensor, ids: Tensor, sides: tuple[int, int], queries: int) -> None:
         """From now on windows have this height and width, and come to so many queries.
@@ -50,7 +61,8 @@ class WindowQueries:
         self._asked = 0
         if self._state is not None and self._state.serves(sides):
             return
-        self._state = self._oracle.incremental(points, ids, sides) if queries >= _LEAST else None
+        few = queries < _LEAST or len(points) < _FEWEST or self._oracle.batching.in_part is False
+        self._state = None if few else self._oracle.incremental(points, ids, sides)
         self._part = []
 
     def logits(self, points: Tensor, ids: Tensor, corners: Tensor, windows: Tensor) -> tuple[Tensor, bool]:
@@ -62,23 +74,35 @@ class WindowQueries:
             corners: (n, 2) the windows' first rows and columns.
             windows: (n, C, h, w) their values.
         """
-        now, state = clock(points.device), self._state
-        began, compared = now(), self._asked % _COMPARED == 0
+        now, state, batching = clock(points.device), self._state, self._oracle.batching
+        compared = self._asked % _COMPARED == 0
         self._asked += 1
         if state is not None and not compared:
+            began = now()
             logits = self._oracle.window_logits(state, corners, windows, ids)
-            if len(self._part) < _TIMED:
+            if batching.in_part is None:
                 self._part.append((now() - began) / len(points))
-                if len(self._part) == _TIMED and not self._faster():
+                if len(self._part) == _TIMED and self._faster():
+                    batching.in_part = True
+                elif len(self._part) == _TIMED:
                     self._state = None  # this query's windows may stay, and no map will know
             return logits, False
-        logits = self._oracle.logits(points, ids, exact=state is not None)
-        if state is None or not self._oracle.reduced or not self._whole:
-            self._whole.append((now() - began) / len(points))
+        if state is None or not (self._oracle.reduced and self._whole):
+            logits = self.whole(points, ids, exact=state is not None)
+        else:
+            logits = self._oracle.logits(points, ids, exact=True)
         if state is not None and not self._agrees(logits, state, corners, windows, ids):
             self._oracle.only_whole()
             self._state = None
         return logits, True
+
+    def whole(self, points: Tensor, ids: Tensor, *, exact: bool = False) -> Tensor:
+        """(n, K) logits from a whole pass, whose time is remembered."""
+        now = clock(points.device)
+        began = now()
+        logits = self._oracle.logits(points, ids, exact=exact)
+        self._whole.append((now() - began) / len(points))
+        return logits
 
     def _agrees(self, logits: Tensor, state: Incremental, corners: Tensor, windows: Tensor, ids: Tensor) -> bool:
         """Whether layers computed in part, and the rest of the model after them, say the same but for rounding."""
@@ -101,3 +125,24 @@ class WindowQueries:
         """Forget the images where `gone`, as `leaving.without` does."""
         if self._state is not None:
             self._state.maps = without(gone, *self._state.maps)
+
+
+def settle(oracle: Oracle, images: Tensor, ids: Tensor) -> None:
+    """Find out whether layers are computed in part where a window of an image changes, and keep that in the oracle's
+    batching: so that a run that is interrupted goes on as it began.
+
+    Args:
+        oracle: the model.
+        images: (N, C, H, W) in [0, 1]; ids: (N,) int64.
+    """
+    if images.ndim != 4 or oracle.batching.in_part is not None:
+        return
+    side = max(1, round(math.sqrt(_USUAL * math.prod(images.shape[2:]))))
+    down, across = min(side, images.shape[2]), min(side, images.shape[3])
+    queries, corners = WindowQueries(oracle), torch.zeros(len(images), 2, dtype=torch.int64, device=images.device)
+    queries.resize(images, ids, (down, across), _LEAST)
+    for _ in range(_TIMED if queries.in_part else 0):
+        queries.whole(images, ids)
+    while queries.in_part and oracle.batching.in_part is None:
+        queries.logits(images, ids, corners, images[:, :, :down, :across])
+    oracle.batching.in_part = queries.in_part

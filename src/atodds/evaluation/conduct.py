@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from atodds import models
-from atodds.attacks import registry
+from atodds.attacks import registry, window_queries
 from atodds.batching import Batching, BatchSizes
 from atodds.data.images import ImageSet
 from atodds.errors import ArgumentError, ThreatError
@@ -101,6 +101,7 @@ def conduct(
         looks=(*looks.before.values(), *looks.battery.values(), looks.after),
         batch_sizes={},
         channels_last={},
+        in_part={},
         outputs=outputs,
         random=(),
         command=settings.command,
@@ -122,6 +123,7 @@ def conduct(
         manifest,
         batch_sizes={model: (found.forward, found.gradient) for model, found in sizes.items()},
         channels_last={model: found.channels_last for model, found in sizes.items()},
+        in_part={model: bool(found.in_part) for model, found in sizes.items()},
         random=random,
     )
     store = Store.create(place, manifest)
@@ -297,9 +299,12 @@ def _described(images: ImageSet) -> DataInfo:
 
 def _batching(settings: Settings, earlier: Store | None, info: ModelInfo) -> Batching:
     """The batch size that was asked for, or that was measured when this run began, or one to be measured now."""
-    if settings.batch_size is not None:
-        return Batching(settings.batch_size)
-    return Batching(earlier.manifest.sizes(info.id) if earlier else None)
+    known = earlier.manifest.sizes(info.id) if earlier else None
+    if settings.batch_size is None:
+        return Batching(known)
+    asked = Batching(settings.batch_size)
+    asked.in_part = known.in_part if known else None
+    return asked
 
 
 def _measured(model: nn.Module, images: ImageSet, batching: Batching, precision: str | None) -> BatchSizes:
@@ -313,6 +318,7 @@ def _measured(model: nn.Module, images: ImageSet, batching: Batching, precision:
         while not batching.settled:
             oracle.gradients(pool, lambda logits, _: logits.amax(1), ids)
             oracle.logits(pool, ids)
+        window_queries.settle(oracle, pool[:CHUNK], ids[:CHUNK])
     return batching.sizes
 
 

@@ -11,7 +11,7 @@ from atodds.batching import BatchSizes, Kind
 from atodds.errors import NewerRunError, NotARunError, OlderRunError, OtherPlanError
 from atodds.threat import NORMS, Budget
 
-FORMAT = 2
+FORMAT = 3
 Severity = Literal["note", "warning", "error"]
 _KEY = re.compile(r"[0-9a-f]{32}")
 
@@ -69,6 +69,7 @@ class Manifest:
         looks: keys of what the audit found.
         batch_sizes: model id -> images at once, in forward passes and with backward passes.
         channels_last: model id -> the kinds of pass for which channels come last in memory.
+        in_part: model id -> whether layers are computed in part where a window of an image changes.
         outputs: model id -> number of logits.
         random: ids of the models that gave one image different answers: verdicts on them average over passes.
         command, commit, versions, machine, created: how it was made.
@@ -89,6 +90,7 @@ class Manifest:
     looks: tuple[str, ...]
     batch_sizes: dict[str, tuple[int, int]]
     channels_last: dict[str, tuple[Kind, ...]]
+    in_part: dict[str, bool]
     outputs: dict[str, int]
     random: tuple[str, ...]
     command: str
@@ -101,7 +103,7 @@ class Manifest:
     def sizes(self, model: str) -> BatchSizes | None:
         """What was measured for a model; None where it is not known."""
         found = self.batch_sizes.get(model)
-        return BatchSizes(*found, self.channels_last.get(model, ())) if found else None
+        return BatchSizes(*found, self.channels_last.get(model, ()), self.in_part.get(model)) if found else None
 
     def to_json(self) -> str:
         """The text of `run.json`."""
@@ -126,8 +128,8 @@ class Manifest:
                 )
             if said["format"] < FORMAT:
                 raise OlderRunError(
-                    f"{place} was made by an older version of atodds (format {said['format']}, here {FORMAT}), whose "
-                    "results have other columns. Give another folder (--out), or delete this one and evaluate again."
+                    f"{place} was made by an older version of atodds (format {said['format']}, here {FORMAT}), which "
+                    "keeps a run in another way. Give another folder (--out), or delete this one and evaluate again."
                 )
             return _manifest(said)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
@@ -188,6 +190,7 @@ def _manifest(said: dict[str, Any]) -> Manifest:
         looks=tuple(_is(key, str) for key in said["looks"]),
         batch_sizes={model: (_count(a), _count(b)) for model, (a, b) in said["batch_sizes"].items()},
         channels_last={_is(model, str): _kinds(kinds) for model, kinds in said["channels_last"].items()},
+        in_part={_is(model, str): _is(choice, bool) for model, choice in said["in_part"].items()},
         outputs={_is(model, str): _count(number) for model, number in said["outputs"].items()},
         random=tuple(_is(model, str) for model in said["random"]),
         command=_is(said["command"], str),
