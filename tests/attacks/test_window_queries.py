@@ -1,5 +1,6 @@
 """Which way queries go, and that Square ends where whole passes lead it."""
 
+import math
 from typing import Any
 
 import pytest
@@ -140,6 +141,16 @@ def test_whole_passes_are_used_where_parts_are_no_faster(monkeypatch: pytest.Mon
     assert ask(queries, 7, side=1) == [True] + [False] * 5 + [True]  # smaller windows are a new question
 
 
+def test_parts_that_are_much_slower_are_not_tried_again(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    made, oracle = costly(monkeypatch, clock, whole=1.0, part=1.3), Oracle(network())
+    queries = WindowQueries(oracle)
+    assert ask(queries, 7) == [True] + [False] * 5 + [True]
+    assert oracle.batching.sizes.in_part is False
+    made.clear()
+    assert all(ask(queries, 7, side=1))
+    assert made == ["logits"] * 7
+
+
 def test_answers_are_compared_now_and_then(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     costly(monkeypatch, clock, whole=1.0, part=0.5)
     monkeypatch.setattr(window_queries, "_COMPARED", 4)
@@ -226,7 +237,7 @@ def test_square_ends_where_whole_passes_lead_it(monkeypatch: pytest.MonkeyPatch,
         return real(oracle, state, corners, windows, ids)
 
     monkeypatch.setattr(Oracle, "window_logits", counted)
-    monkeypatch.setattr(WindowQueries, "_faster", lambda _: True)
+    monkeypatch.setattr(window_queries, "_FASTER", math.inf)
     monkeypatch.setattr(window_queries, "_FEWEST", 1)
     whole = Oracle(model)
     whole.only_whole()
@@ -256,7 +267,7 @@ def test_what_fools_by_rounding_alone_is_not_believed(monkeypatch: pytest.Monkey
 
     told: list[int] = []
     monkeypatch.setattr(Oracle, "window_logits", lying)
-    monkeypatch.setattr(WindowQueries, "_faster", lambda _: True)
+    monkeypatch.setattr(window_queries, "_FASTER", math.inf)
     oracle = Oracle(model)
     found = square(oracle, images, labels, Threat("linf", 1e-6), ids=IDS, queries=150)
     assert len(told) > 30  # until the next comparison

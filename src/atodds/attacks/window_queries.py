@@ -22,6 +22,8 @@ _COMPARED = 500
 """One query in so many is asked in both ways."""
 _FASTER = 0.8
 """Layers are computed in part where that takes at most this share of the time."""
+_HOPELESS = 1.2
+"""Where parts take so many times as long as whole passes, they are not tried again with smaller windows."""
 _USUAL = 1 / 40
 """The share of an image that a window covers which stands for all of them."""
 _ROUNDING = 1e-4
@@ -82,10 +84,8 @@ class WindowQueries:
             logits = self._oracle.window_logits(state, corners, windows, ids)
             if batching.in_part is None:
                 self._part.append((now() - began) / len(points))
-                if len(self._part) == _TIMED and self._faster():
-                    batching.in_part = True
-                elif len(self._part) == _TIMED:
-                    self._state = None  # this query's windows may stay, and no map will know
+                if len(self._part) == _TIMED:
+                    self._decide()
             return logits, False
         if state is None or not (self._oracle.reduced and self._whole):
             logits = self.whole(points, ids, exact=state is not None)
@@ -113,8 +113,14 @@ class WindowQueries:
         largest = logits.abs().nan_to_num(0, 0).amax(1, keepdim=True)
         return bool(((again == logits) | ((again - logits).abs() <= _ROUNDING * largest)).all())
 
-    def _faster(self) -> bool:
-        return statistics.median(self._part) <= _FASTER * statistics.median(self._whole)
+    def _decide(self) -> None:
+        part, whole = statistics.median(self._part), statistics.median(self._whole)
+        if part <= _FASTER * whole:
+            self._oracle.batching.in_part = True
+            return
+        self._state = None  # this query's windows may stay, and no map will know
+        if part >= _HOPELESS * whole:
+            self._oracle.batching.in_part = False
 
     def take(self, rows: Tensor) -> None:
         """The last windows stay in the images at these rows."""
