@@ -15,6 +15,7 @@ from atodds.attacks.leaving import without
 from atodds.errors import LogitsError
 from atodds.incremental import Incremental, plan
 from atodds.layers import Layers, Reach, take_apart
+from atodds.models.classifier import Classifier
 from atodds.oracle import Oracle
 
 HEIGHT, WIDTH, CHANNELS, CLASSES = 17, 14, 2, 3
@@ -277,6 +278,14 @@ class Clamped(nn.Module):
                 functional.relu(self.same(x), inplace=True)
         out: Tensor = self.last((self.second(x) + x).mean((2, 3), True).flatten(1))
         return out
+
+
+def test_a_model_with_its_normalisation_is_taken_apart() -> None:
+    brought = Classifier(NETWORKS["functions"](), mean=(0.4, 0.5), std=(0.2, 0.3), name="brought")
+    brought(torch.zeros(1, CHANNELS, HEIGHT, WIDTH))
+    apart = take_apart(filled(brought), IMAGES[:1])
+    assert apart is not None
+    assert len(apart.layers) == 7  # the normalisation is part of the first
 
 
 @pytest.mark.parametrize("way", ["method", "argument", "another name"])

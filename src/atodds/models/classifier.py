@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from atodds.errors import ArgumentError, ModelError
 from atodds.models.card import Card
@@ -60,21 +60,25 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] -> what the network returns, usually logits (N, K)."""
-        shape = tuple(images.shape[-3:])
+        given: object = images
+        if not isinstance(given, fx.Proxy):  # which stands for images of any shape, while the model's graph is traced
+            self._check(tuple(images.shape[-3:]))
+        if self.mean is not None and self.std is not None:
+            images = (images - self.mean) / self.std
+        logits: Tensor = self.network(images)
+        return logits
+
+    def _check(self, shape: tuple[int, ...]) -> None:
         if self.card is not None and shape != self.card.shape:
             name = self.name or "The model"
             raise ModelError(f"{name} takes images of {times(self.card.shape)}, not {times(shape)}.")
         if self.usage is not None:
             self.usage.check_shape(shape, self.name or "The model")
-        if self.mean is not None and self.std is not None:
-            if len(self.mean) not in (1, shape[0]):
-                raise ModelError(
-                    f"mean and std have {len(self.mean)} numbers, but the images are {times(shape)} (channels x "
-                    "height x width). Give one number a channel."
-                )
-            images = (images - self.mean) / self.std
-        logits: Tensor = self.network(images)
-        return logits
+        if self.mean is not None and len(self.mean) not in (1, shape[0]):
+            raise ModelError(
+                f"mean and std have {len(self.mean)} numbers, but the images are {times(shape)} (channels x "
+                "height x width). Give one number a channel."
+            )
 
 
 def check_images(model: nn.Module, shape: Sequence[int], classes: Sequence[str], name: str = "") -> None:
