@@ -6,6 +6,7 @@ over random models (expectation over transformation: Athalye et al., "Synthesizi
 2018), and counts the passes of each image. The model is given back as it came.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from atodds.errors import ArgumentError, LogitsError, ModelError
 from atodds.incremental import AT_ONCE, Incremental, plan
 from atodds.layers import Layers, Pair, take_apart
 from atodds.passes import Counter, Passes
+
+log = logging.getLogger("atodds")
 
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -237,7 +240,8 @@ class Oracle:
                 return None
             try:
                 state = Incremental.of(apart, chosen, given, self.batching.most or self.batching.sizes.forward)
-            except Exception:  # noqa: BLE001 - out of memory, or the model's own code
+            except Exception as error:  # noqa: BLE001 - out of memory, or the model's own code
+                log.debug("Whole passes for images of shape %s: %s", tuple(shape), error)
                 self._apart[shape] = None
                 return None
         self._count(ids, 1, 0)
@@ -255,9 +259,16 @@ class Oracle:
 
         Returns:
             (N, K), as from `logits`.
+
+        Raises:
+            ModelError: the model fails where its layers are computed in part, as for want of memory.
+            LogitsError: as for `logits`.
         """
         with self.running(), torch.inference_mode(False), torch.no_grad():
-            answers = state.answers(corners, windows.to(self._own), self.batching.most or AT_ONCE)
+            try:
+                answers = state.answers(corners, windows.to(self._own), self.batching.most or AT_ONCE)
+            except Exception as error:
+                raise ModelError(f"The model fails where its layers are computed in part: {error}") from error
             logits = torch.cat([_logits_of(answer, part.stop - part.start) for part, answer in answers])
         self._count(ids, 1, 0)
         return self._usable(logits)

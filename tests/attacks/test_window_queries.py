@@ -224,6 +224,36 @@ def test_a_model_that_fails_in_pieces_is_asked_whole(monkeypatch: pytest.MonkeyP
     assert queries.logits(images, IDS, torch.zeros(COUNT, 2, dtype=torch.int64), images[:, :, :2, :2])[1]
 
 
+def test_a_failure_later_on_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, oracle = random(COUNT, CHANNELS, SIZE, SIZE), Oracle(network())
+    queries, corners = WindowQueries(oracle), torch.zeros(COUNT, 2, dtype=torch.int64)
+    queries.resize(images, IDS, (2, 2), 1000)
+    assert [queries.logits(images, IDS, corners, images[:, :, :2, :2])[1] for _ in range(2)] == [True, False]
+
+    def failing(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Incremental, "answers", failing)
+    logits, own = queries.logits(images, IDS, corners, images[:, :, :2, :2])
+    assert own
+    torch.testing.assert_close(logits, network()(images))
+    assert not queries.in_part
+
+
+def test_who_stops_an_attack_while_it_counts_passes_is_heard() -> None:
+    told: list[int] = []
+
+    def stop(forwards: int, _: int) -> None:
+        told.append(forwards)
+        if len(told) == 3:  # maps, a whole pass, and the one that is compared
+            raise ValueError("enough")
+
+    images, queries = random(COUNT, CHANNELS, SIZE, SIZE), WindowQueries(Oracle(network(), on_passes=stop))
+    queries.resize(images, IDS, (2, 2), 1000)
+    with pytest.raises(ValueError, match="enough"):
+        queries.logits(images, IDS, torch.zeros(COUNT, 2, dtype=torch.int64), images[:, :, :2, :2])
+
+
 @pytest.mark.parametrize("eps", [0.01, 0.03, 0.1])
 def test_square_ends_where_whole_passes_lead_it(monkeypatch: pytest.MonkeyPatch, eps: float) -> None:
     """In float64, rounding is too small to change which window is better."""

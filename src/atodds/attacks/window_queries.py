@@ -1,5 +1,6 @@
 """Queries of images in which a window has changed: in whole passes, or in the part of each layer that it reaches."""
 
+import logging
 import math
 import statistics
 from collections import deque
@@ -9,8 +10,11 @@ from torch import Tensor
 
 from atodds.attacks.leaving import without
 from atodds.batching import clock
+from atodds.errors import ModelError
 from atodds.incremental import Incremental
 from atodds.oracle import Oracle
+
+log = logging.getLogger("atodds")
 
 _LEAST = 50
 """Queries that the maps of a model's layers must serve, to be worth the pass that makes them."""
@@ -41,12 +45,11 @@ class WindowQueries:
     """
 
     def __init__(self, oracle: Oracle) -> None:
-        self._oracle, self._state = oracle, None
+        self._oracle = oracle
+        self._state: Incremental | None = None
         self._whole: deque[float] = deque(maxlen=_TIMED)  # seconds an image
         self._part: list[float] = []
         self._asked = 0  # since windows have the size that they have
-
-    _state: Incremental | None
 
     @property
     def in_part(self) -> bool:
@@ -81,20 +84,21 @@ class WindowQueries:
         self._asked += 1
         if state is not None and not compared:
             began = now()
-            logits = self._oracle.window_logits(state, corners, windows, ids)
-            if batching.in_part is None:
-                self._part.append((now() - began) / len(points))
-                if len(self._part) == _TIMED:
-                    self._decide()
-            return logits, False
+            logits = self._answered(state, corners, windows, ids)
+            if logits is not None:
+                if batching.in_part is None:
+                    self._part.append((now() - began) / len(points))
+                    if len(self._part) == _TIMED:
+                        self._decide()
+                return logits, False
+            state = None
         if state is None or not (self._oracle.reduced and self._whole):
-            logits = self.whole(points, ids, exact=state is not None)
+            own = self.whole(points, ids, exact=state is not None)
         else:
-            logits = self._oracle.logits(points, ids, exact=True)
-        if state is not None and not self._agrees(logits, state, corners, windows, ids):
-            self._oracle.only_whole()
-            self._state = None
-        return logits, True
+            own = self._oracle.logits(points, ids, exact=True)
+        if state is not None and not self._agrees(own, self._answered(state, corners, windows, ids)):
+            self._give_up()
+        return own, True
 
     def whole(self, points: Tensor, ids: Tensor, *, exact: bool = False) -> Tensor:
         """(n, K) logits from a whole pass, whose time is remembered."""
@@ -104,14 +108,25 @@ class WindowQueries:
         self._whole.append((now() - began) / len(points))
         return logits
 
-    def _agrees(self, logits: Tensor, state: Incremental, corners: Tensor, windows: Tensor, ids: Tensor) -> bool:
-        """Whether layers computed in part, and the rest of the model after them, say the same but for rounding."""
+    def _answered(self, state: Incremental, corners: Tensor, windows: Tensor, ids: Tensor) -> Tensor | None:
+        """(n, K) logits from layers computed in part, and the rest of the model after them; None if it fails so."""
         try:
-            again = self._oracle.window_logits(state, corners, windows, ids)
-        except Exception:  # noqa: BLE001 - the model's own code runs here in pieces, which may not bear it
+            return self._oracle.window_logits(state, corners, windows, ids)
+        except ModelError as error:
+            log.debug("Whole passes from now on: %s", error)
+            self._give_up()
+            return None
+
+    def _agrees(self, logits: Tensor, again: Tensor | None) -> bool:
+        """Whether they say the same but for rounding."""
+        if again is None:
             return False
         largest = logits.abs().nan_to_num(0, 0).amax(1, keepdim=True)
         return bool(((again == logits) | ((again - logits).abs() <= _ROUNDING * largest)).all())
+
+    def _give_up(self) -> None:
+        self._oracle.only_whole()
+        self._state = None
 
     def _decide(self) -> None:
         part, whole = statistics.median(self._part), statistics.median(self._whole)
