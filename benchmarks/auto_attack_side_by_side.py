@@ -18,7 +18,8 @@ The contenders of a round take turns of a fraction of a second, each in a thread
 what else happens on the machine slows all of them alike. At the end of its turn, and not on its time, the calls that it
 has made to its model are made again with nothing around them: the same batch sizes, logits alone or with a backward
 pass to the images. Seconds over bare passes are the contender's over those. Where atodds computes a part of each layer
-for a window of Square, that counts as a whole pass, and a whole one is made again for it. All seconds are the
+for a window of Square, that counts as a whole pass, and a whole one is made again for it; where it lets the model's
+folded form answer, the passes that are made again are the model's own. All seconds are the
 processor's for this process: with one thread, what the wall's clock says where nobody else is at work.
 
 Every round is added to the --log file when it is done. The same command again, with the same code, continues there.
@@ -47,10 +48,11 @@ from atodds.attacks import ensemble
 from atodds.data.images import ImageSet
 from atodds.evaluation import runner
 from atodds.incremental import Incremental
-from atodds.oracle import Oracle, Precision
+from atodds.oracle import Oracle
+from atodds.precision import Precision
 from atodds.threat import SLACK, Threat, parse_eps_list
 from side_by_side import factory, machine, options, table
-from taking_turns import Meter, Record, Recording, Ring, together
+from taking_turns import Meter, Record, Recording, Reporting, Ring, together
 
 TOLERANCE = 1e-4
 BATCH, STEPS = 256, 100
@@ -93,7 +95,17 @@ class Bench:
 
 
 class _Told(Oracle):
-    """Tells a `Recording` of the passes that are made in part, and so never come to it."""
+    """Tells a `Recording` of the passes that are made in part, or by its folded form, and so never come to it."""
+
+    _form: Reporting | None = None
+
+    def answering(self, images: Tensor) -> nn.Module:
+        form = super().answering(images)
+        if form is self.model or not isinstance(self.model, Recording):
+            return form
+        if self._form is None or self._form.form is not form:
+            self._form = Reporting(self.model, form)
+        return self._form
 
     def incremental(self, images: Tensor, ids: Tensor, sides: tuple[int, int]) -> Incremental | None:
         state = super().incremental(images, ids, sides)
@@ -112,7 +124,7 @@ Call = Callable[[nn.Module, Bench, Threat, int], Tensor]
 
 
 def _ours(model: nn.Module, bench: Bench, threat: Threat, seed: int, *, precision: Precision | None) -> Tensor:
-    ids, oracle = torch.from_numpy(bench.every.ids), _Told(model, precision=precision)
+    ids, oracle = torch.from_numpy(bench.every.ids), _Told(model, precision=precision, folded=True)
     return ensemble(oracle, bench.images, bench.labels, threat, attacks="standard", ids=ids, seed=seed)
 
 

@@ -47,10 +47,14 @@ class Recording(Counting):
             return traced
         if self.training or self.model.training:
             raise SystemExit("A contender asked a model in train mode.")
+        return self.recorded(super().forward, images)
+
+    def recorded(self, form: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """What the model, or a form of it, says of images: a call, which is recorded."""
         self._rest()
         call = [len(images), 0]
         self._calls.append(call)
-        logits = super().forward(images)
+        logits = form(images)
         if logits.requires_grad:
             logits.register_hook(lambda _: _add_one(call))
         return logits
@@ -65,6 +69,19 @@ class Recording(Counting):
     def calls(self) -> list[list[int]]:
         """Images and backward passes of each call."""
         return self._calls
+
+
+class Reporting(nn.Module):
+    """A form of a recorded model, whose calls are recorded there."""
+
+    def __init__(self, recording: Recording, form: nn.Module) -> None:
+        super().__init__()
+        self.form = form
+        self._recording = [recording]  # not a part of this one
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W) in [0, 1]."""
+        return self._recording[0].recorded(self.form, images)
 
 
 def _add_one(call: list[int]) -> None:

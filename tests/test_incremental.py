@@ -475,3 +475,17 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
     windows = torch.full((3, CHANNELS, 2, 2), torch.nan, dtype=torch.float64)
     with pytest.raises(LogitsError, match="no finite logits"):
         oracle.window_logits(state, torch.zeros(3, 2, dtype=torch.int64), windows, IDS)
+
+
+def test_weights_that_change_are_taken_apart_again() -> None:
+    model = filled(Residual(1, "identity"))
+    oracle, corners = Oracle(model), torch.zeros(len(IMAGES), 2, dtype=torch.int64)
+    for _ in range(2):
+        state = oracle.incremental(IMAGES, torch.arange(len(IMAGES)), (2, 2))
+        assert state is not None
+        changed = IMAGES.clone()
+        changed[:, :, :2, :2] = 0.3
+        logits = oracle.window_logits(state, corners, changed[:, :, :2, :2], torch.arange(len(IMAGES)))
+        torch.testing.assert_close(logits, model(changed), rtol=1e-9, atol=1e-9)
+        model.get_parameter("conv1.weight").mul_(1.5)
+        model.get_buffer("norm1.running_mean").add_(0.2)

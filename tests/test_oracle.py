@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from atodds.batching import Batching, BatchSizes
 from atodds.errors import ArgumentError, LogitsError, ModelError
-from atodds.oracle import Objective, Oracle, Precision
+from atodds.oracle import Objective, Oracle
+from atodds.precision import Precision
 
 
 def small(seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Module:

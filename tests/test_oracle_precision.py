@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from atodds.attacks.pool import opened
-from atodds.oracle import Oracle, Precision
+from atodds.oracle import Oracle
+from atodds.precision import Precision
 from atodds.threat import Threat
 
 

@@ -20,7 +20,7 @@ Kind = Literal["forward", "gradient"]
 
 SMALLEST, LARGEST = 16, {"cpu": 256}
 LARGEST_ELSEWHERE = 4096
-ROUNDS, MOST, TIMED = 3, 30, 0.25
+ROUNDS, MOST, TIMED = 3, 100, 0.25
 """A size is tried so many times at least and at most, and in between until it has been timed for so many seconds."""
 LONG = 1.0
 """A batch that takes longer than this many seconds is large enough."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from atodds.folding import fold_norms
 from atodds.tracing import trace
 
 log = logging.getLogger("atodds")
@@ -142,6 +143,8 @@ def take_apart(model: nn.Module, images: Tensor) -> Layers | None:
     """
     try:
         with trace(model) as graph:
+            fold_norms(graph, images)
+            graph.recompile()
             layers = _found(graph)
             if len(layers) < 2:
                 return None

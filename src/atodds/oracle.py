@@ -8,29 +8,30 @@ over random models (expectation over transformation: Athalye et al., "Synthesizi
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from atodds.batching import Batching, BatchSizes, Kind
 from atodds.errors import ArgumentError, LogitsError, ModelError
+from atodds.forms import Forms
 from atodds.incremental import AT_ONCE, Incremental, plan
 from atodds.layers import Layers, Pair, take_apart
+from atodds.outputs import FULL, logits_of
 from atodds.passes import Counter, Passes
+from atodds.precision import Precision, full_float32, named
 
 log = logging.getLogger("atodds")
 
-Precision = Literal["float64", "float32", "bfloat16", "float16"]
 Objective = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, K), positions (B,) of the batch in the pool) -> (B,) values to raise."""
 
 _FORMATS = {False: torch.preserve_format, True: torch.channels_last}
 _FLOAT16_SCALE = 1024.0
-_FULL = (torch.float32, torch.float64)
 _MAPS = 1 << 30
 """Bytes of maps that are kept at most, for windows of images."""
 
@@ -57,6 +58,8 @@ class Oracle:
         on_passes: called with the number of (forward, backward) passes as they are made.
         strict: refuse outputs that are no numbers. False lets them through: a model may break down on the images that
             an attack makes, and the judge counts that as a wrong answer.
+        folded: let the model's folded form answer, but for rounding, where no answer is asked to be exact: for attacks
+            of many passes, whose fooling images the model itself is shown.
 
     Raises:
         ArgumentError: an argument out of its range.
@@ -72,6 +75,7 @@ class Oracle:
         eot: int = 1,
         on_passes: Callable[[int, int], None] | None = None,
         strict: bool = True,
+        folded: bool = False,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ArgumentError("model", model, "not a torch.nn.Module", "Wrap the function in a module's forward.")
@@ -86,27 +90,29 @@ class Oracle:
         self._depth = 0
         self._place: torch.device | None = None  # of the model, while it runs
         self._apart: dict[torch.Size, Layers | None] = {}  # for images of each shape
+        self._weights: list[tuple[int, int]] = []  # which they were made of
         self._whole = eot > 1  # whether every pass must be a whole one: no layer of the model can be computed in part
-        self._writes: bool | None = None  # whether the model writes into its input; not known before its first pass
+        self._writes: dict[nn.Module, bool] = {}  # whether the model, and its form, write into their input
         self.odd_gradients = 0
         """Images whose gradient was NaN or infinite somewhere; those values were taken as 0."""
         first = next(
             (tensor for tensor in chain(model.parameters(), model.buffers()) if tensor.is_floating_point()), None
         )
         self._own = torch.float32 if first is None else first.dtype
-        self.precision: Precision = precision or _named(self._own)
+        self.precision: Precision = precision or named(self._own)
         if self.precision in ("float32", "float64") and precision and getattr(torch, precision) != self._own:
             way_out = f"Call model.{'double' if precision == 'float64' else 'float'}() first."
-            raise ArgumentError("precision", precision, f"the model's parameters are {_named(self._own)}", way_out)
+            raise ArgumentError("precision", precision, f"the model's parameters are {named(self._own)}", way_out)
         if any(parameter.is_inference() for parameter in model.parameters()):
             raise ModelError(
                 "The model was made inside torch.inference_mode(), so it has no gradients: make it outside."
             )
+        self._forms = Forms(model) if folded and eot == 1 and not self.reduced and self._own in FULL else None
 
     @classmethod
-    def of(cls, model: "nn.Module | Oracle") -> "Oracle":
+    def of(cls, model: "nn.Module | Oracle", *, folded: bool = False) -> "Oracle":
         """The oracle itself, or one for a bare model."""
-        return model if isinstance(model, Oracle) else cls(model)
+        return model if isinstance(model, Oracle) else cls(model, folded=folded)
 
     @property
     def device(self) -> torch.device:
@@ -129,12 +135,14 @@ class Oracle:
         training = [module for module in self.model.modules() if module.training]
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._depth, self._place = 1, self.device
+        if self._forms or self._apart:
+            self._refresh()
         try:
             for module in training:
                 module.training = False
             for parameter in learning:
                 parameter.requires_grad_(False)
-            with _full_float32(self.device, self.precision), torch.autocast(self.device.type, enabled=False):
+            with full_float32(self.device, self.precision), torch.autocast(self.device.type, enabled=False):
                 yield
         finally:
             self._depth, self._place = 0, None
@@ -143,10 +151,36 @@ class Oracle:
             for parameter in learning:
                 parameter.requires_grad_(True)
 
+    def _refresh(self) -> None:
+        """Forget what was made of weights that have changed since."""
+        held = chain(self.model.parameters(), self.model.buffers())
+        weights = [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in held]
+        if weights != self._weights:
+            self._weights, self._apart = weights, {}
+            if self._forms:
+                self._forms.forget()
+
     @property
     def reduced(self) -> bool:
         """Whether the model runs in less precision than its own."""
-        return self.precision in ("bfloat16", "float16") and self.precision != _named(self._own)
+        return self.precision in ("bfloat16", "float16") and self.precision != named(self._own)
+
+    @property
+    def folded(self) -> bool:
+        """Whether answers that are not asked to be exact may come from the model's folded form."""
+        return self._forms is not None and self._forms.used
+
+    def answering(self, images: Tensor) -> nn.Module:
+        """What answers for the model where that need not be exact: its folded form, where there is one, else itself.
+        Passes to compare the two, one with gradients for a few images in 500 calls, are counted for nobody.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+        """
+        if self._forms is None or images.ndim != 4 or len(images) == 0:
+            return self.model
+        with self.running():
+            return self._forms.of(images, self.device, self._own) or self.model
 
     def logits(self, images: Tensor, ids: Tensor, *, exact: bool = False) -> Tensor:
         """Logits of all images of a pool, without gradients.
@@ -154,7 +188,7 @@ class Oracle:
         Args:
             images: (N, C, H, W) in [0, 1].
             ids: (N,) int64, whom the passes are counted for.
-            exact: in the model's own precision, whatever the oracle's.
+            exact: by the model itself, in its own precision, whatever the oracle's.
 
         Returns:
             (N, K), float32 or float64, on the model's device.
@@ -163,14 +197,14 @@ class Oracle:
             LogitsError: the output is not one row of at least two logits an image.
         """
         rows: list[Tensor] = []
-        device = self.device
+        device, model = self.device, self.model if exact else self.answering(images)
 
         def work(batch: slice, last: bool) -> None:
             with torch.inference_mode(False), torch.no_grad():
                 part = images[batch].to(device=device, dtype=self._own, memory_format=_FORMATS[last])
-                total = self._forward(part, exact=exact)
+                total = self._forward(model, part, exact=exact)
                 for _ in range(self.eot - 1):
-                    total = total + self._forward(part, exact=exact)
+                    total = total + self._forward(model, part, exact=exact)
             rows.append(total / self.eot if self.eot > 1 else total)
 
         self._run("forward", images, ids, work)
@@ -192,14 +226,14 @@ class Oracle:
         """
         slopes: list[Tensor] = []  # one tensor that the batches fill, so that each is written while it is in the cache
         parts: list[tuple[Tensor, Tensor]] = []
-        device = self.device
+        device, model = self.device, self.answering(images)
 
         def work(batch: slice, last: bool) -> None:
             part = images[batch].detach().to(device=device, dtype=self._own, memory_format=_FORMATS[last])
             positions = torch.arange(batch.start, batch.stop, device=device)
-            slope, values, logits = self._backward(part, objective, positions)
+            slope, values, logits = self._backward(model, part, objective, positions)
             for _ in range(self.eot - 1):
-                again = self._backward(part, objective, positions)
+                again = self._backward(model, part, objective, positions)
                 slope, values, logits = slope + again[0], values + again[1], logits + again[2]
             if self.eot > 1:
                 slope, values, logits = slope / self.eot, values / self.eot, logits / self.eot
@@ -228,7 +262,7 @@ class Oracle:
             None where a window leaves too little of a pass out: the model's layers cannot be told apart or mix
             everything, the maps are too large, or it runs on a GPU, or averaged over passes.
         """
-        if self._whole or self.device.type != "cpu" or images.ndim != 4 or self._own not in _FULL:
+        if self._whole or self.device.type != "cpu" or images.ndim != 4 or self._own not in FULL:
             return None
         with self.running(), torch.inference_mode(False), torch.no_grad():
             given, shape = images.to(self._own), images.shape[1:]
@@ -269,7 +303,7 @@ class Oracle:
                 answers = state.answers(corners, windows.to(self._own), self.batching.most or AT_ONCE)
             except Exception as error:
                 raise ModelError(f"The model fails where its layers are computed in part: {error}") from error
-            logits = torch.cat([_logits_of(answer, part.stop - part.start) for part, answer in answers])
+            logits = torch.cat([logits_of(answer, part.stop - part.start) for part, answer in answers])
         self._count(ids, 1, 0)
         return self._usable(logits)
 
@@ -293,19 +327,20 @@ class Oracle:
         if self.on_passes:
             self.on_passes(len(ids) * forwards, len(ids) * backwards)
 
-    def _forward(self, part: Tensor, *, exact: bool = False) -> Tensor:
-        """The model's logits, without leave to write into the part: a model that does, as `x -= mean` or a first
-        ReLU in place do, is given copies from then on."""
-        given, first = part if self._writes is False else part.clone(), self._writes is None
-        version = given._version if first else 0
+    def _forward(self, model: nn.Module, part: Tensor, *, exact: bool = False) -> Tensor:
+        """The logits of the model or its form, without leave to write into the part: one that does, as `x -= mean` or
+        a first ReLU in place do, is given copies from then on."""
+        writes = self._writes.get(model)
+        given = part if writes is False else part.clone()
+        version = given._version if writes is None else 0
         if self.precision in ("bfloat16", "float16") and not exact:
             with torch.autocast(part.device.type, getattr(torch, self.precision)):
-                output = self.model(given)
+                output = model(given)
         else:
-            output = self.model(given)
-        if first:
-            self._writes = given._version != version
-        return _logits_of(output, len(part))
+            output = model(given)
+        if writes is None:
+            self._writes[model] = given._version != version
+        return logits_of(output, len(part))
 
     def _usable(self, logits: Tensor) -> Tensor:
         """The logits, where each image has a largest one. Minus infinity for a class that is never meant is fine."""
@@ -319,10 +354,12 @@ class Oracle:
             raise LogitsError(f"The model returned {logits[row].tolist()} for an image: no finite logits. {way_out}")
         return logits
 
-    def _backward(self, part: Tensor, objective: Objective, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _backward(
+        self, model: nn.Module, part: Tensor, objective: Objective, positions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         with torch.inference_mode(False), torch.enable_grad():
             leaf = (part.clone() if part.is_inference() else part.detach()).requires_grad_(True)
-            logits = self._forward(leaf)
+            logits = self._forward(model, leaf)
             values = objective(logits, positions)
             if not values.requires_grad:
                 return torch.zeros_like(leaf), values, logits
@@ -336,56 +373,3 @@ class Oracle:
             self.odd_gradients += int(odd.flatten(1).any(1).sum())
             gradient = gradient.masked_fill(odd, 0)
         return gradient / scale if scale > 1 else gradient, values.detach(), logits.detach()
-
-
-def _logits_of(output: object, count: int) -> Tensor:
-    """The logits in what a model returned, float32 or float64."""
-    if hasattr(output, "logits"):
-        output = output.logits
-    if isinstance(output, dict) and "logits" in output:
-        output = output["logits"]
-    if isinstance(output, (tuple, list)) and output:
-        output = output[0]
-    if not isinstance(output, Tensor):
-        raise LogitsError(f"The model returned {type(output).__name__}: return a tensor of logits (N, classes).")
-    if output.ndim != 2 or len(output) != count or output.shape[1] < 2:
-        shape = tuple(output.shape)
-        raise LogitsError(
-            f"The model returned outputs of shape {shape} for {count} images: return one logit a class, shape "
-            f"({count}, classes) with at least 2 classes. A single score z becomes two as torch.stack([0 * z, z], 1)."
-        )
-    return output if output.dtype in _FULL else output.float()
-
-
-def _named(dtype: torch.dtype) -> Precision:
-    match dtype:
-        case torch.float64:
-            return "float64"
-        case torch.float16:
-            return "float16"
-        case torch.bfloat16:
-            return "bfloat16"
-        case _:
-            return "float32"
-
-
-@contextmanager
-def _full_float32(device: torch.device, precision: Precision) -> Iterator[None]:
-    """float32 means float32: on a GPU, convolutions run in TF32 otherwise, with 10 bits of mantissa, and
-    `torch.set_float32_matmul_precision` may have done the same or worse to products, on CPUs too."""
-    backends: Any = torch.backends
-    switches: list[tuple[Any, str, str | bool]] = []
-    if device.type == "cuda" and hasattr(backends.cudnn, "conv"):
-        switches = [
-            (b, "fp32_precision", "ieee") for b in (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
-        ]
-    elif device.type == "cuda":  # torch before 2.9
-        switches = [(b, "allow_tf32", False) for b in (backends.cudnn, backends.cuda.matmul)]
-    elif device.type == "cpu" and hasattr(backends.mkldnn, "matmul"):
-        parts = (backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul)
-        switches = [(b, "fp32_precision", "ieee") for b in parts]
-    with ExitStack() as stack:
-        for backend, name, value in switches if precision == "float32" else ():
-            stack.callback(setattr, backend, name, getattr(backend, name))
-            setattr(backend, name, value)
-        yield

@@ -46,7 +46,7 @@ def ensemble(
         ArgumentError: bad images, labels or attacks.
         UnknownNameError: no such attack.
     """
-    oracle = Oracle.of(model)
+    oracle = Oracle.of(model, folded=True)
     with opened(oracle, images, labels, threat, None, ids) as pool:
         classes = pool.wrong_classes().shape[1] + 1
         for spec in registry.parse(attacks, pool.norm, classes):

@@ -205,15 +205,15 @@ class _Found:
         return self.best[rows] <= self.goal[rows]
 
     def noted(self, pool: Pool, state: "_State", logits: Tensor) -> Tensor:
-        """(n,) whether the points fool; those that do are kept where they are closer than what was known. In reduced
-        precision only these are shown to the model in its own, and of the others it is enough that they seem to."""
+        """(n,) whether the points fool; those that do are kept where they are closer than what was known. Only these
+        must be sure, by passes in the model's own precision; of the others it is enough that they seem to fool."""
         hit = pool.seems_fooled(logits, state.rows)
         at = hit.nonzero()[:, 0]
         if len(at):
             points = state.points.index_select(0, at)
             distance = norms.distance(points, state.origins.index_select(0, at), self.norm)
             closer = distance < self.best[state.rows[at]]
-            if pool.oracle.reduced and closer.any():
+            if (pool.oracle.reduced or pool.oracle.folded) and closer.any():
                 chosen = at[closer]
                 hit[chosen] = pool.fooled(logits[chosen], state.rows[chosen], points[closer])
                 closer &= hit[at]

@@ -12,6 +12,7 @@ from atodds import norms
 from atodds.attacks import losses
 from atodds.errors import ArgumentError, EmptyDataError
 from atodds.oracle import Oracle
+from atodds.outputs import rounding
 from atodds.threat import Norm, Threat, parse_norm
 
 
@@ -84,14 +85,18 @@ class Pool:
         any answer but the label, and outputs that are no numbers are none.
 
         Where the attack runs in reduced precision, or the logits are not `exact`, those that seem to fool are shown to
-        the model in its own too: an image that leaves for an error of rounding would count as robust.
+        the model in its own too: an image that leaves for an error of rounding would count as robust. Where its folded
+        form answers, those are shown to it whose lead rounding could explain.
 
         Raises:
             ArgumentError: a label or target that the model has no logit for.
         """
         hit = self.seems_fooled(logits, rows)
-        if (self.oracle.reduced or not exact) and hit.any():
-            at = hit.nonzero()[:, 0]
+        all_of_them = self.oracle.reduced or not exact
+        if (all_of_them or self.oracle.folded) and hit.any():
+            at = (hit if all_of_them else hit & _close(logits)).nonzero()[:, 0]
+            if len(at) == 0:
+                return hit
             shown = points.view(-1, *self.images.shape[1:]).index_select(0, at)
             hit[at] = self.seems_fooled(self.oracle.logits(shown, self.ids[rows[at]], exact=True), rows[at])
         return hit
@@ -99,7 +104,8 @@ class Pool:
     def seems_fooled(self, logits: Tensor, rows: Tensor) -> Tensor:
         """As `fooled`, from these logits alone: enough to steer by."""
         losses.known(logits, *self.highest)
-        prediction, answers = logits.argmax(1), logits.amax(1).isfinite()
+        largest, prediction = logits.max(1)
+        answers = largest.isfinite()
         if self.targets is not None:
             return (prediction == self.targets[rows]) & answers
         return (prediction != self.labels[rows]) | ~answers
@@ -203,6 +209,12 @@ def check_starting_points(start: Tensor, images: Tensor) -> None:
         )
     if not bool(start.isfinite().all()):
         raise ArgumentError("starting_points", "NaN or infinite values", "not points", "Look for what made them.")
+
+
+def _close(logits: Tensor) -> Tensor:
+    """(N,) whether the largest two logits are as close as rounding alone could bring them."""
+    first, second = logits.topk(2).values.unbind(1)
+    return ~(first - second > 2 * rounding(logits))
 
 
 def _brought(given: Tensor, device: torch.device) -> Tensor:

@@ -13,6 +13,7 @@ from atodds.batching import clock
 from atodds.errors import ModelError
 from atodds.incremental import Incremental
 from atodds.oracle import Oracle
+from atodds.outputs import same
 
 log = logging.getLogger("atodds")
 
@@ -30,8 +31,6 @@ _HOPELESS = 1.2
 """Where parts take so many times as long as whole passes, they are not tried again with smaller windows."""
 _USUAL = 1 / 40
 """The share of an image that a window covers which stands for all of them."""
-_ROUNDING = 1e-4
-"""Logits may differ by this share of an image's largest."""
 
 
 class WindowQueries:
@@ -93,11 +92,13 @@ class WindowQueries:
                 return logits, False
             state = None
         if state is None or not (self._oracle.reduced and self._whole):
-            own = self.whole(points, ids, exact=state is not None)
+            own = self.whole(points, ids, exact=state is not None and self._oracle.reduced)
         else:
             own = self._oracle.logits(points, ids, exact=True)
-        if state is not None and not self._agrees(own, self._answered(state, corners, windows, ids)):
-            self._give_up()
+        if state is not None:
+            again = self._answered(state, corners, windows, ids)
+            if again is not None and not same(own, again):
+                self._give_up()
         return own, True
 
     def whole(self, points: Tensor, ids: Tensor, *, exact: bool = False) -> Tensor:
@@ -116,13 +117,6 @@ class WindowQueries:
             log.debug("Whole passes from now on: %s", error)
             self._give_up()
             return None
-
-    def _agrees(self, logits: Tensor, again: Tensor | None) -> bool:
-        """Whether they say the same but for rounding."""
-        if again is None:
-            return False
-        largest = logits.abs().nan_to_num(0, 0).amax(1, keepdim=True)
-        return bool(((again == logits) | ((again - logits).abs() <= _ROUNDING * largest)).all())
 
     def _give_up(self) -> None:
         self._oracle.only_whole()

@@ -19,7 +19,8 @@ from atodds.batching import Batching
 from atodds.data.images import ImageSet
 from atodds.evaluation.manifest import Finding, Manifest, ModelInfo
 from atodds.evaluation.schema import CLEAN
-from atodds.oracle import Oracle, Precision
+from atodds.oracle import Oracle
+from atodds.precision import Precision
 from atodds.threat import SLACK, Budget, Norm, Threat
 
 VERSION = 5

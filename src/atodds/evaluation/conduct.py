@@ -309,7 +309,8 @@ def _batching(settings: Settings, earlier: Store | None, info: ModelInfo) -> Bat
 
 def _measured(model: nn.Module, images: ImageSet, batching: Batching, precision: str | None) -> BatchSizes:
     """Batch sizes, found by passes on the run's images; nothing else is done with these passes."""
-    oracle = Oracle(model, batch_size=batching, precision=REDUCED.get(precision or ""), strict=False)
+    reduced = REDUCED.get(precision or "")
+    oracle = Oracle(model, batch_size=batching, precision=reduced, strict=False, folded=True)
     largest = 512 if oracle.device.type == "cpu" else 4096
     pool = images.images(range(min(len(images), largest))).to(oracle.device)
     pool = pool.repeat(-(-largest // len(pool)), 1, 1, 1)[:largest]

@@ -22,7 +22,8 @@ from atodds.evaluation.provenance import versions
 from atodds.evaluation.schema import CLEAN, Judged, judge, verdicts, within
 from atodds.evaluation.shards import IMAGES, Footer
 from atodds.evaluation.store import Store
-from atodds.oracle import Oracle, Precision
+from atodds.oracle import Oracle
+from atodds.precision import Precision
 from atodds.threat import parse_norm
 
 OnPasses = Callable[[int, int], None]
@@ -174,6 +175,7 @@ class _Runner:
             eot=self.manifest.eot,
             on_passes=self.oracle.on_passes,
             strict=False,
+            folded=True,
         )
 
     def _rows(
