@@ -203,18 +203,18 @@ class Linears(nn.Module):
         super().__init__()
         self.sequence, self.first = sequence, nn.Linear(WIDTH, 5)
         self.norm, self.last = nn.BatchNorm1d(HEIGHT if sequence else 5), nn.Linear(5, CLASSES)
+        self.middle = nn.Linear(5, 5)
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.mean(1) if self.sequence else images.mean((1, 2))
-        x = torch.relu(self.norm(self.first(x)))
+        x = torch.relu(self.middle(torch.relu(self.norm(self.first(x)))))
         logits: Tensor = self.last(x.mean(1) if self.sequence else x)
         return logits
 
 
 def test_norms_of_features_are_folded_and_those_of_sequences_are_not() -> None:
     assert nn.BatchNorm1d not in called(check(filled(Linears(False)), drawn(2)))
-    form = fold(filled(Linears(True)), drawn(2))
-    assert form is None or nn.BatchNorm1d in called(form)
+    assert nn.BatchNorm1d in called(check(filled(Linears(True)), drawn(2)))
 
 
 @given(

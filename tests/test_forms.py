@@ -1,17 +1,24 @@
 """What answers for a model says what the model says; where it does not, the model answers for itself."""
 
+import gc
+import random
+import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from polars.testing import assert_frame_equal
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 import atodds
 from atodds import data, folding
-from atodds.attacks import ensemble
+from atodds.attacks import ensemble, fab, minimum_norm
 from atodds.attacks.pool import opened
+from atodds.forms import Forms
 from atodds.models.classifier import Classifier
 from atodds.oracle import Oracle
 from atodds.threat import Norm, Threat
@@ -38,13 +45,33 @@ class Network(nn.Module):
             with torch.no_grad():
                 x = x * 1
         if self.way == "draws":
-            x = x + 0.1 * torch.rand_like(x)
+            x = x + 1e-15 * torch.rand(8, 8)
+        if self.way == "chooses":
+            x = x if random.random() < 2 else -x
+        if self.way == "chooses otherwise":
+            x = x if np.random.rand() < 2 else -x  # noqa: NPY002
+        if self.way == "forward alone" and not torch.is_grad_enabled():
+            x = torch.round(x * 8) / 8
+        if self.way == "off the images":
+            x = _Clamped.apply(x)  # type: ignore[no-untyped-call]
         x = functional.relu(self.norm(self.first(x)))
         if self.way == "another name":
             y = x = x * 1
             y += 1  # x too
         logits: Tensor = self.last(x.flatten(1)) * self.scale + self.shift
         return logits
+
+
+class _Clamped(torch.autograd.Function):
+    """Does nothing to the images that are asked for, and has its own gradient where it does something."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:  # noqa: ARG004
+        return images.clamp(-0.3, 0.3)
+
+    @staticmethod
+    def backward(ctx: Any, slopes: Tensor) -> Tensor:  # noqa: ARG004
+        return slopes
 
 
 class _Through(torch.autograd.Function):
@@ -96,12 +123,18 @@ def test_passes_are_counted_as_without_a_form() -> None:
     assert counts[0] == counts[1]
 
 
-@pytest.mark.parametrize("way", ["gradient of its own", "no gradient", "draws", "another name"])
+WAYS = [
+    "gradient of its own", "no gradient", "draws", "chooses", "chooses otherwise", "forward alone", "off the images",
+    "another name",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_what_a_traced_copy_does_not_know_keeps_the_form_away(way: str) -> None:
     images, _, ids = drawn()
+    images = images / 2 + 0.25
     model = Network(way)
     oracle = Oracle(model, folded=True)
-    torch.manual_seed(0)
     found = oracle.gradients(images, lead, ids)
     assert not oracle.folded
     assert oracle.answering(images) is model
@@ -113,7 +146,8 @@ def test_what_a_traced_copy_does_not_know_keeps_the_form_away(way: str) -> None:
 
 def test_random_models_reduced_precision_and_flat_images_have_no_form() -> None:
     images, _, ids = drawn()
-    assert Oracle(Network(), folded=True).answering(images) is not None
+    usual = Oracle(Network(), folded=True)
+    assert usual.answering(images) is not usual.model
     for oracle in (Oracle(Network(), folded=True, eot=2), Oracle(Network(), folded=True, precision="bfloat16")):
         oracle.logits(images, ids)
         assert not oracle.folded
@@ -122,18 +156,143 @@ def test_random_models_reduced_precision_and_flat_images_have_no_form() -> None:
     assert oracle.answering(torch.rand(3, 4, dtype=torch.float64)) is flat
 
 
-def test_weights_that_change_are_folded_again() -> None:
+def _mul(model: Network) -> None:
+    with torch.no_grad():
+        model.first.weight.mul_(2)
+
+
+def _statistics(model: Network) -> None:
+    model.get_buffer("norm.running_mean").add_(0.1)
+
+
+def _parameter(model: Network) -> None:
+    model.last.weight = nn.Parameter(model.last.weight.detach() * 3)
+
+
+def _module(model: Network) -> None:
+    model.norm = nn.BatchNorm2d(6, eps=0.5 + model.norm.eps).double().eval()
+
+
+def _data(model: Network) -> None:
+    model.first.weight.data.mul_(2)  # leaves no trace but what the model says
+
+
+def _twice(model: Network) -> None:
+    for factor in (2, 3):
+        model.first.weight.data = model.first.weight.data * factor
+
+
+def _hook(model: Network) -> None:
+    model.norm.register_forward_hook(lambda *given: given[-1] + 1)
+
+
+@pytest.mark.parametrize("change", [_mul, _statistics, _parameter, _module, _data, _twice, _hook])
+def test_a_model_that_changes_is_folded_again(change: Callable[[Network], None]) -> None:
     images, _, ids = drawn()
     model = Network()
     oracle = Oracle(model, folded=True)
+    before = oracle.logits(images, ids)
+    for _ in range(3):
+        change(model)
+        with torch.no_grad():
+            expected = model(images)
+        torch.testing.assert_close(oracle.logits(images, ids), expected, rtol=1e-10, atol=1e-12)
+    assert (before - expected).abs().max() > 0.01
+    assert oracle.folded == (change not in (_data, _hook))
+
+
+def test_hooks_that_are_added_later_see_every_call() -> None:
+    images, _, ids = drawn()
+    model, seen = Network(), list[int]()
+    oracle = Oracle(model, folded=True)
+    for count in range(4):
+        oracle.logits(images, ids)
+        if count == 1:
+            assert oracle.folded
+            model.norm.register_forward_hook(lambda *_: seen.append(1))
+    assert len(seen) == 2
+    model = Network()
+    model.norm.register_full_backward_hook(lambda *_: None)
+    assert Oracle(model, folded=True).answering(images) is model
+
+
+def test_forms_of_earlier_weights_are_not_kept() -> None:
+    images, _, ids = drawn()
+    model, made = Network(), list[weakref.ref[nn.Module]]()
+    oracle = Oracle(model, folded=True)
+    for _ in range(5):
+        _mul(model)
+        oracle.logits(images, ids)
+        made.append(weakref.ref(oracle.answering(images)))
+    gc.collect()
+    assert sum(form() is not None for form in made) == 1
+
+
+def test_comparing_leaves_generators_alone() -> None:
+    def draws() -> tuple[float, ...]:
+        return float(torch.rand(1)), random.random(), np.random.rand()  # noqa: NPY002
+
+    def seed() -> None:
+        for start in (torch.manual_seed, random.seed, np.random.seed):
+            start(3)
+
+    images, _, _ = drawn()
+    seed()
+    first = draws()
+    for way in ("", "draws", "chooses", "chooses otherwise"):
+        seed()
+        Oracle(Network(way), folded=True).answering(images)
+        assert draws() == first
+
+
+def test_comparing_keeps_to_the_batch_size() -> None:
+    sizes = []
+
+    class Seen(Network):
+        def forward(self, images: Tensor) -> Tensor:
+            sizes.append(len(images) if isinstance(images, Tensor) else 0)
+            return super().forward(images)
+
+    images, _, ids = drawn()
+    oracle = Oracle(Seen(), folded=True, batch_size=3)
     oracle.logits(images, ids)
-    with torch.no_grad():
-        model.first.weight.mul_(2)
-        model.norm.running_mean.add_(0.1)  # type: ignore[union-attr]
-    torch.testing.assert_close(oracle.logits(images, ids), model(images), rtol=1e-10, atol=1e-12)
     assert oracle.folded
-    model.last.weight = nn.Parameter(model.last.weight.detach() * 3)
-    torch.testing.assert_close(oracle.logits(images, ids), model(images), rtol=1e-10, atol=1e-12)
+    assert max(sizes) == 3
+
+
+def test_models_that_hold_what_has_no_address() -> None:
+    images, labels, ids = drawn()
+
+    class Sparse(Network):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("neighbours", torch.eye(10, dtype=torch.float64).to_sparse())
+
+    found = ensemble(Sparse(), images, labels, Threat("linf", 0.1), attacks="fgsm,square(queries=60)", ids=ids)
+    assert found.shape == images.shape
+
+
+@pytest.mark.parametrize("first", [1, 5])
+def test_a_map_that_is_the_same_for_all_images_is_not_written_into(first: int) -> None:
+    class Position(Network):
+        def __init__(self) -> None:
+            super().__init__()
+            self.place = nn.Parameter(torch.rand(1, 6, 4, 4, dtype=torch.float64))
+            self.projection = nn.Conv2d(6, 6, 1).double()
+
+        def forward(self, images: Tensor) -> Tensor:
+            maps = self.projection(self.place) + functional.gelu(self.norm(self.first(images)))
+            logits: Tensor = self.last(functional.relu(maps).flatten(1))
+            return logits
+
+    images, _, ids = drawn()
+    model = Position().eval().requires_grad_(False)
+    oracle = Oracle(model, folded=True)
+    with oracle.running():
+        for count in (first, 5, 20):
+            logits = oracle.logits(images[:count], ids[:count])
+            torch.testing.assert_close(logits, model(images[:count]), rtol=1e-10, atol=1e-12)
+    assert oracle.folded
 
 
 @pytest.mark.parametrize("changed", [{"scale": 2.0}, {"shift": 1.0}])
@@ -162,31 +321,56 @@ def test_images_of_another_size_have_a_form_of_their_own() -> None:
     assert oracle.folded
 
 
+class Even(nn.Module):
+    """Two logits, 0 and what lies between the mean of an image and 0.5: all of them are near 0 where it counts."""
+
+    def __init__(self, off: float = 0.0) -> None:
+        super().__init__()
+        self.off = off
+
+    def forward(self, images: Tensor) -> Tensor:
+        away = (images - 0.5).mean((1, 2, 3)) + self.off
+        return torch.stack([torch.zeros_like(away), away], 1)
+
+
 def test_a_lead_that_rounding_explains_is_shown_to_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A form that puts class 1 a hair's breadth above class 0, where the model has them the other way round."""
-
-    class Even(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            total = images.sum((1, 2, 3))
-            return torch.stack([total + 1e-3, total, total - 1], 1)
-
-    class Form(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            total = images.sum((1, 2, 3))
-            return torch.stack([total, total + 1e-3, total - 1], 1)
-
-    monkeypatch.setattr("atodds.forms.fold", lambda *_: Form())
-    images, labels, ids = drawn(6)
-    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    monkeypatch.setattr("atodds.forms.fold", lambda *_: Even(1e-6))
+    images, _, ids = drawn(14)
+    images = (images - images.mean((1, 2, 3), keepdim=True)) / 4 + 0.5
+    images += torch.tensor([0.1] * 8 + [-5e-7, -5e-7, 5e-7, 5e-7, 0.1, -0.1])[:, None, None, None]
+    images, labels = images.float(), torch.tensor([1] * 8 + [0, 1, 0, 1, 0, 1])
     oracle = Oracle(Even(), folded=True)
     with opened(oracle, images, labels, Threat("linf", 0.1), None, ids) as pool:
-        rows = torch.arange(6)
+        rows = torch.arange(14)
         logits = oracle.logits(images, ids)
         assert oracle.folded
-        assert pool.seems_fooled(logits, rows).tolist() == [True, True, True, False, False, True]
+        assert pool.seems_fooled(logits, rows)[8:].tolist() == [True, False, True, False, True, True]
         before = oracle.passes().of(ids)[0].clone()
-        assert pool.fooled(logits, rows, images).tolist() == [False, False, False, False, False, True]
-        assert (oracle.passes().of(ids)[0] - before).tolist() == [1, 1, 1, 0, 0, 1]
+        assert pool.fooled(logits, rows, images)[8:].tolist() == [False, False, True, False, True, True]
+        assert (oracle.passes().of(ids)[0] - before).tolist() == [0] * 8 + [1, 0, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("attack", [partial(fab, steps=30), partial(minimum_norm, gradients=40)])
+def test_the_closest_that_is_found_fools_the_model_itself(
+    attack: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an answer of the model, these would end where only its form, which is far off here, is fooled."""
+
+    def agree(forms: Forms, *_: object) -> bool:
+        forms.slack = 0.003
+        return True
+
+    monkeypatch.setattr("atodds.forms.fold", lambda *_: Even(0.0015))
+    monkeypatch.setattr("atodds.forms.Forms._agree", agree)
+    images = (drawn()[0] / 4 + 0.1).float()
+    labels, model = torch.zeros(len(images), dtype=torch.int64), Even()
+    oracle = Oracle(model, folded=True)
+    points = attack(oracle, images, labels, "l2")
+    assert oracle.folded
+    with torch.no_grad():
+        assert bool((model(points).argmax(1) != labels).all())
+    away, closest = (points - images).flatten(1).norm(dim=1), 8 * (0.5 - images.mean((1, 2, 3)))
+    assert bool((away < 1.06 * closest).all())
 
 
 ATTACKS = [
@@ -214,20 +398,74 @@ def test_attacks_find_the_same_images_with_the_form_and_without(attack: str, nor
     assert not found[0].all()
 
 
-def test_a_run_lets_the_form_answer_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, few, asked = Network(), data.load("digits", limit=30), list[Tensor]()
+class Counted(nn.Module):
+    """A form that counts its calls."""
 
-    def fold(model: nn.Module, images: Tensor) -> fx.GraphModule | None:
-        asked.append(images)
-        return folding.fold(model, images)
+    calls = 0
 
+    def __init__(self, form: nn.Module) -> None:
+        super().__init__()
+        self.form = form
+
+    def forward(self, images: Tensor) -> Tensor:
+        Counted.calls += 1
+        logits: Tensor = self.form(images)
+        return logits
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
+    """Forms are counted."""
+
+    def fold(model: nn.Module, images: Tensor) -> nn.Module | None:
+        form = folding.fold(model, images)
+        return None if form is None else Counted(form)
+
+    Counted.calls = 0
     monkeypatch.setattr("atodds.forms.fold", fold)
+    return Counted
+
+
+def test_a_run_lets_the_form_answer_and_says_the_same(monkeypatch: pytest.MonkeyPatch, counted: type[Counted]) -> None:
+    model, few = Network(), data.load("digits", limit=30)
     settings: dict[str, Any] = {"attacks": "auto_pgd(steps=8),fab_targeted(steps=8)", "batch_size": 16}
     with_form = atodds.evaluate(model, few, eps="0.02,0.05", **settings).table
-    assert asked
+    assert counted.calls > 100
     monkeypatch.setattr("atodds.forms.fold", lambda *_: None)
     without = atodds.evaluate(model, few, eps="0.02,0.05", **settings).table
     lengths = ["l1", "l2", "linf"]
     assert_frame_equal(with_form.drop(lengths), without.drop(lengths))
     assert_frame_equal(with_form.select(lengths), without.select(lengths), rel_tol=1e-6, abs_tol=0)
     assert without["fooled"].any()
+
+
+def test_a_model_that_the_audit_finds_random_answers_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    class Recorded(Oracle):
+        def __init__(self, *given: Any, folded: bool = False, **settings: Any) -> None:
+            asked.append(folded)
+            super().__init__(*given, folded=folded, **settings)
+
+    class Noisy(Network):
+        """Draws from a generator of its own, which nobody else sees."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.source = random.Random(4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) * (1 + self.source.random())
+
+    monkeypatch.setattr("atodds.evaluation.runner.Oracle", Recorded)
+    for model, expected in ((Noisy(), False), (Network(), True)):
+        asked.clear()
+        atodds.evaluate(model, data.load("digits", limit=30), eps="0.05", attacks="pgd(steps=5)", batch_size=16, eot=1)
+        assert asked
+        assert any(asked) == expected
+
+
+def test_an_ensemble_of_attacks_on_a_bare_model_lets_the_form_answer(counted: type[Counted]) -> None:
+    images, labels, _ = drawn()
+    ensemble(Network(), images, labels, Threat("linf", 0.1), attacks="auto_pgd(steps=5)")
+    assert counted.calls > 5

@@ -59,7 +59,7 @@ def fold_norms(traced: fx.GraphModule, images: Tensor) -> bool:
         images: as for `fold`.
     """
     done = False
-    ShapeProp(traced).propagate(images[:1].clone())
+    ShapeProp(traced).propagate(images[:1].repeat(2, 1, 1, 1))  # two, so that what is the same for all is told apart
     for node in list(traced.graph.nodes):
         norm, before = _module(traced, node, nn.BatchNorm2d, nn.BatchNorm1d), _only(node)
         layer = None if before is None else _module(traced, before, nn.Conv2d, nn.Linear)

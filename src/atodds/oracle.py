@@ -24,6 +24,7 @@ from atodds.layers import Layers, Pair, take_apart
 from atodds.outputs import FULL, logits_of
 from atodds.passes import Counter, Passes
 from atodds.precision import Precision, full_float32, named
+from atodds.tracing import Contents
 
 log = logging.getLogger("atodds")
 
@@ -90,7 +91,7 @@ class Oracle:
         self._depth = 0
         self._place: torch.device | None = None  # of the model, while it runs
         self._apart: dict[torch.Size, Layers | None] = {}  # for images of each shape
-        self._weights: list[tuple[int, int]] = []  # which they were made of
+        self._contents: Contents | None = None  # of the model that they were made of
         self._whole = eot > 1  # whether every pass must be a whole one: no layer of the model can be computed in part
         self._writes: dict[nn.Module, bool] = {}  # whether the model, and its form, write into their input
         self.odd_gradients = 0
@@ -135,7 +136,7 @@ class Oracle:
         training = [module for module in self.model.modules() if module.training]
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._depth, self._place = 1, self.device
-        if self._forms or self._apart:
+        if self._forms or self._contents:
             self._refresh()
         try:
             for module in training:
@@ -152,13 +153,14 @@ class Oracle:
                 parameter.requires_grad_(True)
 
     def _refresh(self) -> None:
-        """Forget what was made of weights that have changed since."""
-        held = chain(self.model.parameters(), self.model.buffers())
-        weights = [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in held]
-        if weights != self._weights:
-            self._weights, self._apart = weights, {}
+        """Forget what was made of a model that has changed since."""
+        contents = Contents(self.model)
+        if self._contents is None or not contents.same(self._contents):
+            self._contents, self._apart, self._writes = contents, {}, {}
             if self._forms:
                 self._forms.forget()
+        elif self._forms:
+            self._forms.doubt()
 
     @property
     def reduced(self) -> bool:
@@ -170,9 +172,14 @@ class Oracle:
         """Whether answers that are not asked to be exact may come from the model's folded form."""
         return self._forms is not None and self._forms.used
 
+    @property
+    def slack(self) -> float:
+        """Logits that are no further apart than this in the form's answers may be the other way round in the model."""
+        return self._forms.slack if self._forms else 0.0
+
     def answering(self, images: Tensor) -> nn.Module:
         """What answers for the model where that need not be exact: its folded form, where there is one, else itself.
-        Passes to compare the two, one with gradients for a few images in 500 calls, are counted for nobody.
+        Passes to compare the two, for a few images at first and in 500 calls, are counted for nobody.
 
         Args:
             images: (N, C, H, W) in [0, 1].
@@ -180,7 +187,7 @@ class Oracle:
         if self._forms is None or images.ndim != 4 or len(images) == 0:
             return self.model
         with self.running():
-            return self._forms.of(images, self.device, self._own) or self.model
+            return self._forms.of(images, self.device, self._own, self.batching.most) or self.model
 
     def logits(self, images: Tensor, ids: Tensor, *, exact: bool = False) -> Tensor:
         """Logits of all images of a pool, without gradients.
@@ -266,6 +273,8 @@ class Oracle:
             return None
         with self.running(), torch.inference_mode(False), torch.no_grad():
             given, shape = images.to(self._own), images.shape[1:]
+            if self._contents is None:
+                self._contents = Contents(self.model)
             if shape not in self._apart:
                 self._apart[shape] = take_apart(self.model, given[:1])
             apart = self._apart[shape]

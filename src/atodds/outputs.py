@@ -8,7 +8,8 @@ from atodds.errors import LogitsError
 FULL = (torch.float32, torch.float64)
 """The types in which logits are read as they are."""
 _DIGITS = 1024
-"""Two ways of computing logits may differ by so many last digits of an image's largest: in float32, by 0.0001 of it."""
+"""Two ways of computing logits may differ by so many last digits of an image's largest, or of what is usual for it
+where all of an image's are near 0: in float32, by 0.0001 of it."""
 
 
 def logits_of(output: object, count: int) -> Tensor:
@@ -34,11 +35,8 @@ def logits_of(output: object, count: int) -> Tensor:
     return output if output.dtype in FULL else output.float()
 
 
-def rounding(logits: Tensor) -> Tensor:
-    """(N,) by how much logits (N, K) that are computed in another way may differ from these."""
-    return logits.abs().nan_to_num(0, 0).amax(1) * (_DIGITS * torch.finfo(logits.dtype).eps)
-
-
 def same(logits: Tensor, again: Tensor) -> bool:
     """Whether two answers (N, K) are the same but for rounding."""
-    return bool(((again == logits) | ((again - logits).abs() <= rounding(logits)[:, None])).all())
+    largest = logits.abs().nan_to_num(0, 0).amax(1, keepdim=True)
+    rounding = torch.maximum(largest, largest.median()) * (_DIGITS * torch.finfo(logits.dtype).eps)
+    return logits.shape == again.shape and bool(((again == logits) | ((again - logits).abs() <= rounding)).all())

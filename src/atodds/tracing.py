@@ -1,4 +1,5 @@
-"""What a module's forward does, as a graph, without a trace left in the module or in the process."""
+"""What a module's forward does, as a graph, without a trace left in the module or in the process; and whether it may
+still do the same."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -62,4 +63,37 @@ def _tensors(model: nn.Module) -> dict[int, Any]:
 
 def _altered(module: nn.Module) -> bool:
     """Whether something else happens to what passes through a module than its class says."""
-    return bool(module._forward_hooks or module._forward_pre_hooks) or "forward" in vars(module)
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks) or "forward" in vars(module)
+
+
+class Contents:
+    """What a model is made of now: its modules, and the tensors that they hold, in the state that they are in. Writes
+    through `.data` leave no trace that could be seen here."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = [(module, type(module), _altered(module)) for module in model.modules()]
+        held = chain(model.parameters(), model.buffers())
+        # the aliases keep memory from being used again for others, at the same address
+        self._tensors = [(tensor, _address(tensor), _version(tensor), tensor.detach()) for tensor in held]
+
+    def same(self, other: "Contents") -> bool:
+        """Whether these are the same modules, and tensors in the same state."""
+        if (len(self._modules), len(self._tensors)) != (len(other._modules), len(other._tensors)):
+            return False
+        modules = zip(self._modules, other._modules, strict=True)
+        tensors = zip(self._tensors, other._tensors, strict=True)
+        return all(a[0] is b[0] and a[1:] == b[1:] for a, b in modules) and all(
+            a[0] is b[0] and a[1:3] == b[1:3] for a, b in tensors
+        )
+
+
+def _address(tensor: Tensor) -> int:
+    try:
+        return tensor.data_ptr()
+    except RuntimeError:  # sparse ones have no single one
+        return 0
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version

@@ -12,7 +12,6 @@ from atodds import norms
 from atodds.attacks import losses
 from atodds.errors import ArgumentError, EmptyDataError
 from atodds.oracle import Oracle
-from atodds.outputs import rounding
 from atodds.threat import Norm, Threat, parse_norm
 
 
@@ -94,7 +93,7 @@ class Pool:
         hit = self.seems_fooled(logits, rows)
         all_of_them = self.oracle.reduced or not exact
         if (all_of_them or self.oracle.folded) and hit.any():
-            at = (hit if all_of_them else hit & _close(logits)).nonzero()[:, 0]
+            at = (hit if all_of_them else hit & _close(logits, self.oracle.slack)).nonzero()[:, 0]
             if len(at) == 0:
                 return hit
             shown = points.view(-1, *self.images.shape[1:]).index_select(0, at)
@@ -211,10 +210,10 @@ def check_starting_points(start: Tensor, images: Tensor) -> None:
         raise ArgumentError("starting_points", "NaN or infinite values", "not points", "Look for what made them.")
 
 
-def _close(logits: Tensor) -> Tensor:
-    """(N,) whether the largest two logits are as close as rounding alone could bring them."""
+def _close(logits: Tensor, slack: float) -> Tensor:
+    """(N,) whether the largest two logits are no further apart."""
     first, second = logits.topk(2).values.unbind(1)
-    return ~(first - second > 2 * rounding(logits))
+    return ~(first - second > slack)
 
 
 def _brought(given: Tensor, device: torch.device) -> Tensor:
