@@ -107,7 +107,7 @@ class Bench:
         oracle = Oracle(self.model, precision=precision)
         ids = torch.arange(len(self.images))
         for _ in range(500):
-            if oracle.batching.settled:
+            if not oracle.batching.unsettled:
                 break
             oracle.logits(self.images, ids)
             oracle.gradients(self.images, lambda logits, _: logits.sum(1), ids)

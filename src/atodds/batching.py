@@ -200,10 +200,11 @@ class Batching:
         return self._searches["forward"].best if self._strict else None
 
     @property
-    def settled(self) -> bool:
-        """Whether sizes and layouts have been found."""
-        sizes, layouts = self._searches.values(), self._layouts.values()
-        return all(search.settled for search in sizes) and all(layout.settled for layout in layouts)
+    def unsettled(self) -> tuple[Kind, ...]:
+        """The kinds of pass whose batch size or layout has not been found yet."""
+        return tuple(
+            kind for kind, search in self._searches.items() if not (search.settled and self._layouts[kind].settled)
+        )
 
     def run(
         self,

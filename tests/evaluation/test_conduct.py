@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import atodds
+from atodds.batching import BatchSizes
 from atodds.data import ImageSet
 from atodds.errors import ArgumentError, NewerRunError, NotARunError, OlderRunError, OtherPlanError, RunError
+from atodds.evaluation.conduct import Settings, conduct
+from atodds.evaluation.manifest import Manifest
 from atodds.evaluation.store import Store
 
 ATTACKS = "fgsm,pgd(steps=3)"
@@ -324,3 +327,20 @@ def test_the_manifest_says_how_the_run_was_made(evaluated: Evaluated, few: Image
     assert {"atodds", "python", "torch"} <= said.versions.keys()
     assert said.machine["device"] == "cpu"
     assert said.batch_sizes == {said.models[0].id: (16, 16)}
+
+
+def test_runs_of_one_study_measure_batch_sizes_once(trained: nn.Module, few: ImageSet, tmp_path: Path) -> None:
+    sizes: dict[str, BatchSizes] = {}
+
+    def conducted(name: str, batch_size: int | None = None) -> Manifest:
+        settings = Settings(batch_size=batch_size)
+        return conduct({"net": trained}, few, "linf", "0.04", "fgsm", tmp_path / name, settings, shared=sizes).manifest
+
+    asked = conducted("asked", 3)
+    assert not sizes  # what was asked for is no measurement
+    first = conducted("first")
+    (model,) = asked.batch_sizes
+    assert sizes == {model: first.sizes(model)}
+    sizes[model] = BatchSizes(7, 5, ("forward",), in_part=False)
+    assert conducted("second").sizes(model) == sizes[model]
+    assert conducted("first").sizes(model) == first.sizes(model)  # a run that goes on keeps its own

@@ -68,10 +68,10 @@ def test_a_study_that_is_stopped_anywhere_ends_with_the_same_numbers(
             raise _StoppedError
         real_train(entry, images, folder, device)
 
-    def stopped(*arguments: Any) -> Any:
+    def stopped(*arguments: Any, **others: Any) -> Any:
         if arguments[2] == "linf":
             raise _StoppedError
-        return conduct(*arguments)
+        return conduct(*arguments, **others)
 
     monkeypatch.setattr(trainings, "_one", train_one)
     monkeypatch.setattr(data_size, "conduct", stopped)
@@ -94,7 +94,7 @@ def test_a_study_of_other_sizes_eps_or_attacks_finds_room_in_the_same_folder(
     monkeypatch.setattr(data_size, "predictions", lambda *_: TEST.labels)
     places: list[str] = []
 
-    def conducted(*given: Any) -> Any:
+    def conducted(*given: Any, **_: Any) -> Any:
         places.append(given[5].name)
         return SimpleNamespace(manifest=SimpleNamespace(models=()))
 

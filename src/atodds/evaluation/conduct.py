@@ -61,8 +61,15 @@ def conduct(
     attacks: str | Sequence[str],
     place: str | os.PathLike[str],
     settings: Settings,
+    *,
+    shared: dict[str, BatchSizes] | None = None,
 ) -> Store:
-    """Carry a run out, or continue it, and give its store. Arguments and errors are those of `atodds.evaluate`."""
+    """Carry a run out, or continue it, and give its store. Arguments and errors are those of `atodds.evaluate`.
+
+    Args:
+        shared: batch sizes of models, by id, that other runs of the same study have measured on images of the same
+            shape. Those that are measured here are added.
+    """
     ball = parse_norm(norm)
     budgets = parse_eps_list(eps, ball)
     specs = registry.parse(attacks, ball)
@@ -114,10 +121,12 @@ def conduct(
         manifest.grown_from(earlier.manifest, earlier.folder.place)
     seen, sizes = {}, dict[str, BatchSizes]()
     for info, model in known.items():
-        batching = _batching(settings, earlier, info)
+        batching = _batching(settings, earlier.manifest.sizes(info.id) if earlier else (shared or {}).get(info.id))
         found = earlier.get_findings(looks.before[info.id]) if earlier else None
         seen[looks.before[info.id]] = audit.before(info, model, images, batching) if found is None else found
         sizes[info.id] = _measured(model, images, batching, settings.precision)
+    if shared is not None and settings.batch_size is None:
+        shared.update(sizes)
     random = tuple(info.id for info in infos if _says(seen[looks.before[info.id]], audit.RANDOM))
     manifest = replace(
         manifest,
@@ -297,9 +306,8 @@ def _described(images: ImageSet) -> DataInfo:
     )
 
 
-def _batching(settings: Settings, earlier: Store | None, info: ModelInfo) -> Batching:
-    """The batch size that was asked for, or that was measured when this run began, or one to be measured now."""
-    known = earlier.manifest.sizes(info.id) if earlier else None
+def _batching(settings: Settings, known: BatchSizes | None) -> Batching:
+    """The batch size that was asked for, or one that is known already, or one to be measured now."""
     if settings.batch_size is None:
         return Batching(known)
     asked = Batching(settings.batch_size)
@@ -316,9 +324,11 @@ def _measured(model: nn.Module, images: ImageSet, batching: Batching, precision:
     pool = pool.repeat(-(-largest // len(pool)), 1, 1, 1)[:largest]
     ids = torch.arange(len(pool))
     with oracle.running():
-        while not batching.settled:
-            oracle.gradients(pool, lambda logits, _: logits.amax(1), ids)
-            oracle.logits(pool, ids)
+        while kinds := batching.unsettled:
+            if "gradient" in kinds:
+                oracle.gradients(pool, lambda logits, _: logits.amax(1), ids)
+            if "forward" in kinds:
+                oracle.logits(pool, ids)
         window_queries.settle(oracle, pool[:CHUNK], ids[:CHUNK])
     return batching.sizes
 

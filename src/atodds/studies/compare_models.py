@@ -17,6 +17,7 @@ from torch import nn
 
 from atodds.analysis import Rate, Traits, accuracy
 from atodds.attacks.targets import MODES
+from atodds.batching import BatchSizes
 from atodds.data.images import ImageSet
 from atodds.errors import ArgumentError, UnknownNameError
 from atodds.evaluation.conduct import Settings, conduct
@@ -209,14 +210,16 @@ def compare(
         if name not in models:
             raise UnknownNameError.among("family", name, models)
     whole = replace(settings, alone=True, transfer=True, keep=True)
+    sizes: dict[str, BatchSizes] = {}
     stores = {
         part.norm: conduct(
-            models, images, part.norm, budgets(data, part.norm), part.attacks, Path(place) / part.norm, whole
+            models, images, part.norm, budgets(data, part.norm), part.attacks, Path(place) / part.norm, whole,
+            shared=sizes,
         )
         for part in runs
-    }
+    }  # fmt: skip
     plain = replace(settings, transfer=False, keep=False)
-    clean = conduct(models, every or images, "linf", "0", "fgsm", Path(place) / "accuracy", plain)
+    clean = conduct(models, every or images, "linf", "0", "fgsm", Path(place) / "accuracy", plain, shared=sizes)
     rates = {info.id: accuracy(clean.table(), info.id) for info in clean.manifest.models}
     known = {name: traits_of(model, (families or {}).get(name)) for name, model in models.items()}
     return ModelsStudy(stores, rates, {name: traits for name, traits in known.items() if traits}, preset)

@@ -32,6 +32,7 @@ from atodds.analysis.turning_point import (
     robustness_over_sizes,
     turning_point,
 )
+from atodds.batching import BatchSizes
 from atodds.data.images import ImageSet
 from atodds.errors import EmptyDataError, ModelError
 from atodds.evaluation.conduct import Settings, conduct
@@ -167,11 +168,12 @@ def attack(
     )
     seeded = replace(settings, seed=plan.seed)
     weights = [fingerprint(model) for model in models.values()]
-    stores = {}
+    stores, sizes = {}, dict[str, BatchSizes]()
     for what, norm, images, eps, spec in runs:
         # What is asked of other images or networks, as after a size was left out, is another run.
         asked = hashlib.sha256(json.dumps([images.fingerprint, eps, spec, weights]).encode()).hexdigest()
-        stores[what] = conduct(models, images, norm, eps, spec, place / f"runs/{name}-{what}-{asked[:8]}", seeded)
+        folder = place / f"runs/{name}-{what}-{asked[:8]}"
+        stores[what] = conduct(models, images, norm, eps, spec, folder, seeded, shared=sizes)
     return Attacked(right, tuple(info.id for info in stores["l2"].manifest.models), stores)
 
 

@@ -17,6 +17,7 @@ from atodds.analysis import Rate, accuracy, robust_accuracy, wilson
 from atodds.analysis.accuracy import beats_guessing
 from atodds.analysis.crossing import Crossing, Gap, crossing
 from atodds.analysis.intervals import Bools
+from atodds.batching import BatchSizes
 from atodds.data.images import ImageSet
 from atodds.evaluation.conduct import Settings, conduct
 from atodds.evaluation.manifest import Finding, ModelInfo
@@ -156,13 +157,13 @@ def trades(
     models = largest(plan, place, device=device)
     workers = 1 if math.prod(attacked.shape) <= _TINY else settings.workers
     quiet = replace(settings, seed=plan.seeds[0], keep=False, workers=workers)
-    found = dict[tuple[str, Norm], Trade]()
+    found, sizes = dict[tuple[str, Norm], Trade](), dict[str, BatchSizes]()
     for norm in plan.norms:
         # Both networks in one run: processes take longer to start than small networks to be attacked.
         variants = [one for one in plan.variants if one.norm in (None, norm)]
         chosen = {one.name: models[one.name] for one in variants}
         folder = place / "runs" / f"{norm}-{attacked.fingerprint[:8]}"
-        store = conduct(chosen, attacked, norm, list(plan.budgets[norm]), attacks, folder, quiet)
+        store = conduct(chosen, attacked, norm, list(plan.budgets[norm]), attacks, folder, quiet, shared=sizes)
         ids = {info.name: info.id for info in store.manifest.models}
         for network in plan.networks:
             mine = [one for one in variants if one.network == network]
