@@ -2,7 +2,7 @@
 model as it is beside its folded form, compiled, and replayed as a CUDA graph.
 
     python benchmarks/wide_passes.py --device cuda --log wide.jsonl
-    python benchmarks/wide_passes.py --device cpu --network 10,1 --limit 64 --steps 3 --queries 20 --rounds 3
+    python benchmarks/wide_passes.py --device cpu --network wrn10-2 --limit 64 --steps 3 --queries 20 --rounds 3
 
 The network has random weights and, from one pass in train mode, batch statistics; images are uniform noise, labels what
 the model says of them, and eps is so small that every image is kept to the end. Each attack takes turns with loops that
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from atodds import Threat, noise
 from atodds.attacks import auto_pgd, fab_targeted, square
 from atodds.batching import BatchSizes
-from atodds.models.wide import WideResNet
+from atodds.models import build
 from atodds.oracle import Oracle
 from atodds.precision import Precision, full_float32
 from side_by_side import interleaved, machine, table
@@ -49,7 +49,8 @@ class Replayed(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = torch.compile(model, mode="reduce-overhead", dynamic=False)
+        self.model = model
+        self.model.compile(mode="reduce-overhead", dynamic=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N, C, H, W) in [0, 1]."""
@@ -71,9 +72,7 @@ class Bench:
     @classmethod
     def of(cls, given: argparse.Namespace) -> "Bench":
         """The network and the images, on the device."""
-        torch.manual_seed(given.seed)
-        depth, factor = map(int, given.network.split(","))
-        model = WideResNet(SHAPE, 10, depth=depth, factor=factor, width=16).to(given.device)
+        model = build(given.network, SHAPE, 10, seed=given.seed).to(given.device)
         ids = torch.arange(given.limit)
         images = noise.uniform(ids, torch.Size(SHAPE), seed=given.seed, stream="wide", low=0, high=1)
         images = images.float().to(given.device)
@@ -95,8 +94,9 @@ class Bench:
         torch.compiler.reset()  # what is compiled for one form counts against the limit of the next
         match form:
             case "compiled":
-                compiled: Any = torch.compile(copy.deepcopy(self.model), dynamic=False)
-                return compiled  # type: ignore[no-any-return]
+                model = copy.deepcopy(self.model)
+                model.compile(dynamic=False)
+                return model
             case "replayed":
                 return Replayed(copy.deepcopy(self.model))
             case _:
@@ -106,7 +106,7 @@ class Bench:
         """Batch sizes and layouts, measured as a run does."""
         oracle = Oracle(self.model, precision=precision)
         ids = torch.arange(len(self.images))
-        for _ in range(500):
+        for _ in range(500):  # where the images fill no larger batch, that is all that can be known
             if not oracle.batching.unsettled:
                 break
             oracle.logits(self.images, ids)
@@ -174,7 +174,7 @@ def main() -> None:
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--device", default="cuda", help="where the model runs")
-    parser.add_argument("--network", default="28,10", help="depth and factor of the WideResNet")
+    parser.add_argument("--network", default="wrn28-10", help="a network of this package, from images of CIFAR-10")
     parser.add_argument("--limit", type=int, default=1024, help="images")
     parser.add_argument("--steps", type=int, default=10, help="of auto_pgd and fab_targeted")
     parser.add_argument("--queries", type=int, default=100, help="of square")
@@ -194,7 +194,7 @@ def main() -> None:
     lines = given.log.read_text(encoding="utf-8").splitlines() if given.log and given.log.exists() else []
     done = {tuple(record["what"]): record["row"] for record in map(json.loads, lines)}
     print(machine())
-    print(f"WideResNet {given.network}, random weights, {given.limit} images, all kept to the end")
+    print(f"{given.network}, random weights, {given.limit} images, all kept to the end")
     print(f"median of {given.rounds} rounds, its 95 % bootstrap interval, and the extremes")
     rows = []
     for precision in given.precisions.split(","):

@@ -7,22 +7,13 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tests.made import filled
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from atodds.folding import fold
 
 HEIGHT, WIDTH, CLASSES = 9, 8, 3
-
-
-def filled(model: nn.Module, seed: int = 0) -> nn.Module:
-    """The model in float64, with weights and running statistics that are nothing special, frozen."""
-    draw = torch.Generator().manual_seed(seed)
-    model = model.double().eval().requires_grad_(False)
-    for tensor in [*model.parameters(), *(b for name, b in model.named_buffers() if "num_batches" not in name)]:
-        tensor.copy_(torch.rand(tensor.shape, generator=draw, dtype=torch.float64) * 0.8 + 0.1)
-        tensor.sub_(0.5 * (tensor.ndim > 1))
-    return model
 
 
 def drawn(channels: int, count: int = 5, seed: int = 3) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.made import filled
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,16 +20,6 @@ from atodds.models.classifier import Classifier
 from atodds.oracle import Oracle
 
 HEIGHT, WIDTH, CHANNELS, CLASSES = 17, 14, 2, 3
-
-
-def filled(model: nn.Module, seed: int = 0) -> nn.Module:
-    """The model in float64, with weights and running statistics that are nothing special, frozen."""
-    draw = torch.Generator().manual_seed(seed)
-    model = model.double().eval().requires_grad_(False)
-    for tensor in [*model.parameters(), *(b for name, b in model.named_buffers() if "num_batches" not in name)]:
-        tensor.copy_(torch.rand(tensor.shape, generator=draw, dtype=torch.float64) * 0.8 + 0.1)
-        tensor.sub_(0.5 * (tensor.ndim > 1))
-    return model
 
 
 class Residual(nn.Module):
